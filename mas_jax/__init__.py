@@ -1,0 +1,53 @@
+"""Memory Aware Synapses for JAX: measure which parameters matter, and keep them where they are.
+
+omega = mas_jax.estimate_importance(apply_fn, params, unlabelled_batches)
+anchor = mas_jax.consolidate(anchor, params, omega)
+opt_state = mas_jax.with_anchor(opt_state, anchor)  # tx has mas_jax.anchor_penalty in it
+"""
+
+from mas_jax.anchor import Anchor, consolidate
+from mas_jax.errors import (
+    CheckpointCorruptError,
+    MasJaxError,
+    NonFiniteError,
+    StoreFormatError,
+    StoreLockedError,
+    StoreNotWritableError,
+    TaskExistsError,
+    TaskNotFoundError,
+    TreeMismatchError,
+)
+from mas_jax.importance import (
+    ImportanceEstimator,
+    ImportanceState,
+    estimate_importance,
+    importance_estimator,
+)
+from mas_jax.objectives import l1_norm, l2_norm, squared_l2_norm
+from mas_jax.penalty import AnchorState, anchor_penalty, anchor_proximal, penalty, with_anchor
+
+__all__ = [
+    "Anchor",
+    "AnchorState",
+    "CheckpointCorruptError",
+    "ImportanceEstimator",
+    "ImportanceState",
+    "MasJaxError",
+    "NonFiniteError",
+    "StoreFormatError",
+    "StoreLockedError",
+    "StoreNotWritableError",
+    "TaskExistsError",
+    "TaskNotFoundError",
+    "TreeMismatchError",
+    "anchor_penalty",
+    "anchor_proximal",
+    "consolidate",
+    "estimate_importance",
+    "importance_estimator",
+    "l1_norm",
+    "l2_norm",
+    "penalty",
+    "squared_l2_norm",
+    "with_anchor",
+]

@@ -1,0 +1,41 @@
+"""The library's own errors: one type for each cause a caller may want to tell apart."""
+
+
+class MasJaxError(Exception):
+    """Base of every error below."""
+
+
+class TreeMismatchError(MasJaxError, ValueError):
+    """Two trees that belong together differ in a leaf's presence, shape or dtype."""
+
+
+class NonFiniteError(MasJaxError, FloatingPointError):
+    """A NaN or an infinity where only finite numbers make sense."""
+
+
+class TaskNotFoundError(MasJaxError, KeyError):
+    """The store holds no such task."""
+
+    def __str__(self) -> str:
+        # KeyError prints the repr of its argument, which hides line breaks and doubles quotes.
+        return str(self.args[0]) if self.args else ""
+
+
+class TaskExistsError(MasJaxError, FileExistsError):
+    """The store holds this task already; nothing is overwritten."""
+
+
+class CheckpointCorruptError(MasJaxError, ValueError):
+    """What is on disk is not what was saved."""
+
+
+class StoreLockedError(MasJaxError, RuntimeError):
+    """Another process is writing to this store."""
+
+
+class StoreNotWritableError(MasJaxError, PermissionError):
+    """The store's directory cannot be written to."""
+
+
+class StoreFormatError(MasJaxError, ValueError):
+    """The store was written by a newer version of this library."""

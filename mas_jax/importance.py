@@ -1,0 +1,345 @@
+"""The streaming estimator of importance: Ω = (1/N) Σ_k |∂ objective(F(x_k; θ)) / ∂θ|."""
+
+import functools
+from collections.abc import Callable, Hashable, Iterable
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from mas_jax import checks, compensated, objectives, trees
+from mas_jax.errors import NonFiniteError
+from mas_jax.per_sample import Engine, vmap_engine
+from mas_jax.types import ApplyFn, Batch, Importance, Mask, Objective, Params
+
+Magnitude = Literal["abs", "square"]
+Reduction = Literal["sample", "batch"]
+EngineName = Literal["vmap"]
+OnNonFinite = Literal["raise", "skip"]
+
+_MAGNITUDES: dict[str, Callable[[jax.Array], jax.Array]] = {"abs": jnp.abs, "square": jnp.square}
+
+
+class ImportanceState(NamedTuple):
+    """What the estimator carries from batch to batch."""
+
+    sums: compensated.CompensatedSum  # of (Σ w_k red(g_k) per covered leaf, Σ w_k)
+    num_samples: jax.Array  # () int32: samples seen so far
+    first_nonfinite: jax.Array  # () int32: stream index of the first such sample, or -1
+
+
+class ImportanceEstimator(NamedTuple):
+    """Three pure functions; see `importance_estimator`."""
+
+    init: Callable[[Params], ImportanceState]
+    update: Callable[..., ImportanceState]
+    finalize: Callable[[ImportanceState], Importance]
+
+
+class _Options(NamedTuple):
+    """The estimator's static configuration: hashable, and free of arrays."""
+
+    objective: Objective
+    magnitude: Magnitude
+    reduction: Reduction
+    engine: EngineName
+    microbatch_size: int | None
+    mask: Hashable
+    on_nonfinite: OnNonFinite
+
+
+def importance_estimator(
+    apply_fn: ApplyFn,
+    *,
+    objective: Objective = objectives.squared_l2_norm,
+    magnitude: Magnitude = "abs",
+    reduction: Reduction = "sample",
+    engine: EngineName = "vmap",
+    microbatch_size: int | None = None,
+    mask: Mask = None,
+    on_nonfinite: OnNonFinite = "raise",
+) -> ImportanceEstimator:
+    """Build the streaming estimator of Ω = (1/Σw) Σ_k w_k |∂ objective(F(x_k; θ)) / ∂θ|.
+
+    `init(params)` gives an empty state, `update(state, params, batch, weights=None)` adds a
+    batch, `finalize(state)` gives Ω. All three are pure: jit them, scan them, donate the state.
+
+    Source: Aljundi et al., ECCV 2018, Eq. 2 and section 4.1. The paper's own code, and most
+    others, take the absolute value of a whole batch's gradient; here it is taken per sample.
+
+    Args:
+      apply_fn: `apply_fn(params, batch) -> outputs`, batched on axis 0, in evaluation mode. It
+        is called with one sample at a time (a batch axis of 1, under `vmap`), so that no
+        operation can mix samples.
+      objective: from the outputs for one sample to a scalar; ‖F‖₂² by default.
+      magnitude: "abs" for MAS; "square" for the mean squared gradient (Fisher-like).
+      reduction: "sample" is Eq. 2. "batch" reproduces what most other code computes, for
+        comparison only: |Σ_k g_k| for each batch passed, divided by N at the end, so that it
+        depends on how the stream is cut into batches.
+      engine: how per-sample gradients are had; changes speed and memory only.
+      microbatch_size: samples whose gradients are held at a time; by default as many as fit
+        into a CPU's cache, or into 256 MiB of an accelerator. Changes speed and memory only.
+      mask: which parameters carry importance: a pytree of bools like params, a prefix of one,
+        or a function from params to that. True is covered. The others, and integer, boolean
+        and key leaves, are `optax.MaskedNode()` in Ω.
+      on_nonfinite: what a sample with a NaN or infinite output does. "raise": `finalize` raises
+        with its index in the stream (under a trace, where nothing can raise, Ω becomes NaN).
+        "skip": the sample is left out exactly, as though it had not been in the stream.
+
+    Returns:
+      An `ImportanceEstimator`. Ω has the structure of params; its leaves have the parameters'
+      shapes, are ≥ 0, and float32 (float64 for float64 parameters) whatever the model's dtype.
+
+    Raises:
+      ValueError: an unknown option; a batch axis missing, unequal or empty; weights of another
+        shape, negative or not finite; outputs without a batch axis; a state of other params.
+      TypeError: a complex parameter that mask does not exclude.
+      NonFiniteError: from `finalize`; names the sample's index, or the leaf.
+
+    Guarantees:
+      Ω does not depend on the order of the samples, on their division into batches and
+      micro-batches, nor on jit, but for rounding in the last digits of float32, however long the
+      stream: sums across batches are compensated. `update` compiles once per batch shape. A
+      weight of 0 leaves its sample out exactly.
+
+    Example:
+      >>> params = {"kernel": jnp.array([[1.0], [2.0]])}
+      >>> estimator = importance_estimator(lambda params, x: x @ params["kernel"])
+      >>> state = estimator.update(estimator.init(params), params, jnp.array([[1.0, 0.0]]))
+      >>> state = estimator.update(state, params, jnp.array([[0.0, -1.0]]))
+      >>> estimator.finalize(state)["kernel"]  # the mean over samples of |2 F xᵀ|
+      Array([[1.],
+             [2.]], dtype=float32)
+    """
+    options = _options(objective, magnitude, reduction, engine, microbatch_size, mask, on_nonfinite)
+    return ImportanceEstimator(
+        init=functools.partial(_init, options),
+        update=functools.partial(_update, apply_fn, options),
+        finalize=_finalize,
+    )
+
+
+def estimate_importance(
+    apply_fn: ApplyFn,
+    params: Params,
+    batches: Iterable[Batch],
+    *,
+    objective: Objective = objectives.squared_l2_norm,
+    magnitude: Magnitude = "abs",
+    reduction: Reduction = "sample",
+    engine: EngineName = "vmap",
+    microbatch_size: int | None = None,
+    mask: Mask = None,
+    on_nonfinite: OnNonFinite = "raise",
+    progress: Callable[[int], None] | None = None,
+) -> Importance:
+    """Compute Ω over an iterable of unlabelled batches: the host loop around the estimator.
+
+    One compilation per batch shape, also from call to call: what varies between tasks (params
+    and, for an `apply_fn` that is a `jax.tree_util.Partial`, its arrays) is an argument.
+
+    Args:
+      apply_fn: as for `importance_estimator`.
+      params: θ, any pytree of arrays.
+      batches: any iterable of batches, of any sizes; each is a pytree with one leading axis.
+      objective: as for `importance_estimator`, and so are the options up to `on_nonfinite`.
+      magnitude: see there.
+      reduction: see there.
+      engine: see there.
+      microbatch_size: see there.
+      mask: see there.
+      on_nonfinite: see there.
+      progress: called after each batch with the number of samples seen so far.
+
+    Returns:
+      Ω, as `importance_estimator`'s `finalize` returns it.
+
+    Raises:
+      ValueError: `batches` yields nothing, and all that `importance_estimator` names.
+      NonFiniteError: at the latest one batch after the sample that caused it.
+
+    >>> params = {"kernel": jnp.array([[1.0], [2.0]])}
+    >>> batches = [jnp.array([[1.0, 0.0]]), jnp.array([[0.0, -1.0]])]
+    >>> apply_fn = lambda params, x: x @ params["kernel"]
+    >>> estimate_importance(apply_fn, params, batches)["kernel"]
+    Array([[1.],
+           [2.]], dtype=float32)
+    """
+    options = _options(objective, magnitude, reduction, engine, microbatch_size, mask, on_nonfinite)
+    is_pytree = isinstance(apply_fn, jax.tree_util.Partial)
+    static_fn, array_fn = (None, apply_fn) if is_pytree else (_hashable(apply_fn), None)
+    state = _init(options, params)
+    first_nonfinite, seen = None, 0
+    for batch in batches:
+        seen += checks.batch_size(batch)
+        # The flag of the batch before is read while this one runs: the device never waits.
+        previous = first_nonfinite
+        state, first_nonfinite = _jitted_update(static_fn, options, array_fn, state, params, batch)
+        if previous is not None:
+            _raise_if_nonfinite(int(previous))
+        if progress is not None:
+            progress(seen)
+    if seen == 0:
+        raise ValueError("batches yielded nothing: importance needs at least one sample")
+    return _finalize(state)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1), donate_argnums=(3,))
+def _jitted_update(
+    static_fn: ApplyFn | None,
+    options: _Options,
+    array_fn: ApplyFn | None,
+    state: ImportanceState,
+    params: Params,
+    batch: Batch,
+) -> tuple[ImportanceState, jax.Array]:
+    """One `update`, and a copy of its non-finite flag that outlives the state's donation."""
+    apply_fn = array_fn if static_fn is None else static_fn
+    assert apply_fn is not None
+    state = _update(apply_fn, options, state, params, batch)
+    return state, state.first_nonfinite
+
+
+def _options(
+    objective: Objective,
+    magnitude: Magnitude,
+    reduction: Reduction,
+    engine: EngineName,
+    microbatch_size: int | None,
+    mask: Mask,
+    on_nonfinite: OnNonFinite,
+) -> _Options:
+    """The options, checked and hashable."""
+    checks.check_choice("magnitude", magnitude, _MAGNITUDES)
+    checks.check_choice("reduction", reduction, ("sample", "batch"))
+    checks.check_choice("engine", engine, ("vmap",))
+    checks.check_choice("on_nonfinite", on_nonfinite, ("raise", "skip"))
+    if microbatch_size is not None and microbatch_size < 1:
+        raise ValueError(f"microbatch_size must be at least 1, got {microbatch_size}")
+    return _Options(
+        objective, magnitude, reduction, engine, microbatch_size, _freeze(mask), on_nonfinite
+    )
+
+
+def _init(options: _Options, params: Params) -> ImportanceState:
+    """The empty state for `params`."""
+    selected = trees.select(params, trees.covered(params, _thaw(options.mask)))
+    if not jax.tree.leaves(selected):
+        raise ValueError(
+            "no leaf of params can carry importance: wanted at least one floating-point leaf "
+            f"that mask includes, got none among {len(jax.tree.leaves(params))} leaves"
+        )
+    return ImportanceState(
+        sums=compensated.zeros((selected, jnp.zeros((), jnp.float32))),
+        num_samples=jnp.zeros((), jnp.int32),
+        first_nonfinite=jnp.full((), -1, jnp.int32),
+    )
+
+
+def _update(
+    apply_fn: ApplyFn,
+    options: _Options,
+    state: ImportanceState,
+    params: Params,
+    batch: Batch,
+    weights: Any = None,
+) -> ImportanceState:
+    """`state` with one batch added."""
+    size = checks.batch_size(batch)
+    if weights is not None:
+        checks.check_weights(weights, size)
+    weights = jnp.ones(size) if weights is None else jnp.asarray(weights, jnp.float32)
+    covered = trees.covered(params, _thaw(options.mask))
+    selected = trees.select(params, covered)
+    checks.check_same_leaves("state", state.sums.value[0], "params", selected)
+
+    result = _build_engine(apply_fn, options)(params, covered, batch, weights)
+    counted_weights = jnp.where(result.finite, weights, 0.0)
+    weight = counted_weights.sum()
+    sums = result.sums
+    if options.reduction == "batch":
+        sums = _reduce_batch_mean(_MAGNITUDES[options.magnitude], sums, weight)
+    return ImportanceState(
+        sums=compensated.add(state.sums, (sums, weight)),
+        num_samples=state.num_samples + size,
+        first_nonfinite=_first_nonfinite(options, state, ~result.finite & (weights > 0)),
+    )
+
+
+def _build_engine(apply_fn: ApplyFn, options: _Options) -> Engine:
+    """The engine that `options` names; for reduction="batch" it leaves the gradients signed."""
+    per_sample = options.reduction == "sample"
+    reduce_fn = _MAGNITUDES[options.magnitude] if per_sample else lambda grads: grads
+    return vmap_engine(apply_fn, options.objective, reduce_fn, options.microbatch_size)
+
+
+def _reduce_batch_mean(
+    reduce_fn: Callable[[jax.Array], jax.Array], sums: Importance, weight: jax.Array
+) -> Importance:
+    """W red(Σ w_k g_k / W): a whole batch counted as W samples with its mean gradient."""
+    divisor = jnp.where(weight > 0, weight, 1.0)
+    return jax.tree.map(lambda leaf: weight * reduce_fn(leaf / divisor), sums)
+
+
+def _first_nonfinite(
+    options: _Options, state: ImportanceState, nonfinite_B: jax.Array
+) -> jax.Array:
+    """The stream index of the first non-finite sample so far, or -1."""
+    if options.on_nonfinite == "skip":
+        return state.first_nonfinite
+    here = jnp.where(nonfinite_B.any(), state.num_samples + jnp.argmax(nonfinite_B), -1)
+    return jnp.where(state.first_nonfinite >= 0, state.first_nonfinite, here).astype(jnp.int32)
+
+
+def _finalize(state: ImportanceState) -> Importance:
+    """Ω = Σ w_k red(g_k) / Σ w_k."""
+    sums, weight = compensated.total(state.sums)
+    if checks.is_concrete(state):
+        _raise_if_nonfinite(int(state.first_nonfinite))
+        if not float(weight) > 0:
+            raise ValueError(
+                f"importance needs at least one sample that counts, got {int(state.num_samples)} "
+                "samples with a total weight of 0"
+            )
+    # Where nothing can raise (under a trace), NaN is louder than a plausible number.
+    divisor = jnp.where((state.first_nonfinite < 0) & (weight > 0), weight, jnp.nan)
+    importance = jax.tree.map(lambda leaf: leaf / divisor.astype(leaf.dtype), sums)
+    checks.check_importance(importance)
+    return importance
+
+
+def _raise_if_nonfinite(index: int) -> None:
+    """Raise NonFiniteError if `index` is that of a sample."""
+    if index >= 0:
+        raise NonFiniteError(
+            f"the outputs for sample {index} of the stream (counted from 0) are NaN or infinite, "
+            'so importance is not defined there. Mend the sample, or pass on_nonfinite="skip" '
+            "to leave such samples out"
+        )
+
+
+def _freeze(mask: Mask) -> Hashable:
+    """A mask as a hashable value, so that it can be part of a static argument."""
+    if mask is None or callable(mask):
+        return mask
+    leaves, treedef = jax.tree.flatten(mask)
+    # NumPy's bools compare like Python's but do not pass for them further on.
+    return tuple(bool(x) if isinstance(x, np.bool_) else x for x in leaves), treedef
+
+
+def _thaw(mask: Hashable) -> Mask:
+    """The mask that `_freeze` was given."""
+    if not isinstance(mask, tuple):
+        return mask
+    leaves, treedef = mask
+    return treedef.unflatten(leaves)
+
+
+def _hashable(fn: ApplyFn) -> ApplyFn:
+    """`fn`, wrapped if it cannot be hashed and so could not be a static argument."""
+    try:
+        hash(fn)
+    except TypeError:
+        return lambda params, batch: fn(params, batch)
+    return fn

@@ -1,0 +1,282 @@
+"""The quadratic pull towards the anchor: a loss term, and optax transformations that hold it."""
+
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from mas_jax import checks, trees
+from mas_jax.anchor import Anchor
+from mas_jax.errors import TreeMismatchError
+from mas_jax.types import Mask, Params, Strength, at_least_float32
+
+State = TypeVar("State")
+
+
+class AnchorState(NamedTuple):
+    """Optimizer state of the anchor's transformations."""
+
+    step: jax.Array  # () int32: steps taken, for schedules
+    anchor: Anchor  # neutral (θ* = 0, Ω = 0) until `with_anchor` sets it
+
+
+def penalty(params: Params, anchor: Anchor, strength: float | jax.Array) -> jax.Array:
+    """Compute (λ/2) Σ Ω (θ − θ*)², the loss term of Memory Aware Synapses.
+
+    Source: Aljundi et al., ECCV 2018, Eq. 3, which is printed with λ/2 in one version and with
+    λ in another. The gradient here is λ Ω (θ − θ*); the authors' code has 2 λ Ω (θ − θ*), so
+    that their λ = 1 is strength 2 here.
+
+    Args:
+      params: θ, any pytree of arrays that has the leaves which `anchor` covers.
+      anchor: θ* and Ω.
+      strength: λ ≥ 0, a number or a scalar array.
+
+    Returns:
+      A scalar, in float32 or wider.
+
+    Raises:
+      TreeMismatchError: the anchor has a leaf that params lacks, or with another shape.
+      ValueError: a strength that is negative or not finite.
+
+    >>> anchor = Anchor({"w": jnp.array([1.0, 1.0])}, {"w": jnp.array([3.0, 0.0])})
+    >>> float(penalty({"w": jnp.array([3.0, 9.0])}, anchor, strength=0.5))
+    3.0
+    """
+    checks.check_strength("strength", strength)
+    _check_fits("anchor", anchor, "params", params)
+    terms = jax.tree.map(
+        lambda star, theta, omega: jnp.sum(omega * jnp.square(_difference(theta, star))),
+        anchor.params,
+        trees.like(anchor.params, params),
+        trees.like(anchor.params, anchor.importance),
+    )
+    return 0.5 * strength * jax.tree.reduce(jnp.add, terms, jnp.zeros(()))
+
+
+def anchor_penalty(strength: Strength, mask: Mask = None) -> optax.GradientTransformationExtraArgs:
+    """Add the penalty's gradient λ Ω (θ − θ*) to the updates; the anchor is in the state.
+
+    Chain it before the optimizer, and it is the loss term `penalty`; after one (before the
+    learning rate), and it is decoupled from the optimizer's preconditioning, as weight decay is
+    in AdamW. Before `with_anchor` first sets an anchor it adds nothing.
+
+        tx = optax.chain(mas_jax.anchor_penalty(strength=1.0), optax.sgd(1e-2, momentum=0.9))
+        opt_state = mas_jax.with_anchor(tx.init(params), anchor)
+
+    An explicit step of rate η diverges where η λ Ω > 2: see `anchor_proximal` for one that never
+    does. Source: Aljundi et al., ECCV 2018, Eq. 3.
+
+    Args:
+      strength: λ ≥ 0: a number, a scalar array, or a schedule from the number of steps taken
+        (counted from `init`, not from the last anchor) to one. `optax.inject_hyperparams` works.
+      mask: which parameters can be anchored: a pytree of bools like params, a prefix of one, or a
+        function from params to that. Integer, boolean and key leaves never are. (Give a function
+        `optax.inject_hyperparams` as `static_args=("mask",)`, or it is taken for a schedule.)
+
+    Returns:
+      A gradient transformation; its `update` needs `params` and keeps the updates' dtypes.
+
+    Raises:
+      ValueError: a strength that is negative or not finite; `update` without params.
+      TreeMismatchError: parameters of another structure or shape than at `init`.
+    """
+    checks.check_strength("strength", strength)
+
+    def pull(lam: Any, update: jax.Array, theta: jax.Array, star: Any, omega: Any) -> jax.Array:
+        return update + (lam * omega * _difference(theta, star)).astype(update.dtype)
+
+    return _anchored(pull, lambda count: _at(strength, count), mask)
+
+
+def anchor_proximal(
+    strength: Strength, learning_rate: Strength, mask: Mask = None
+) -> optax.GradientTransformationExtraArgs:
+    """End a chain with the exact proximal step of the penalty, stable for every strength.
+
+    The updates u that arrive, learning rate and sign included, lead to θ⁺ = θ + u; the step
+    returned leads to argmin_z (λ/2) Σ Ω (z − θ*)² + ‖z − θ⁺‖² / 2η = (θ⁺ + ηλΩθ*) / (1 + ηλΩ).
+    Where Ω = 0 that is θ⁺; as ηλΩ grows it tends to θ*, and never beyond.
+
+        tx = optax.chain(optax.sgd(1e-2, momentum=0.9), mas_jax.anchor_proximal(1.0, 1e-2))
+
+    Args:
+      strength: λ, as for `anchor_penalty`.
+      learning_rate: η ≥ 0, the optimizer's: a number, a scalar array or a schedule.
+      mask: as for `anchor_penalty`.
+
+    Returns:
+      A gradient transformation, the last of its chain; its `update` needs `params`.
+
+    Raises:
+      ValueError, TreeMismatchError: as `anchor_penalty`.
+    """
+    checks.check_strength("strength", strength)
+    checks.check_strength("learning_rate", learning_rate)
+
+    def step(rate: Any, update: jax.Array, theta: jax.Array, star: Any, omega: Any) -> jax.Array:
+        stiffness = rate * omega
+        # (θ⁺ + sθ*) / (1 + s) − θ, written so that nothing of the size of θ cancels.
+        moved = update + stiffness * -_difference(theta, star)
+        return (moved / (1 + stiffness)).astype(update.dtype)
+
+    return _anchored(step, lambda count: _at(strength, count) * _at(learning_rate, count), mask)
+
+
+def with_anchor(state: State, anchor: Anchor) -> State:
+    """Return `state` with `anchor` in every anchor transformation inside, however deep.
+
+    Works on the state of any optax chain or wrapper, on a flax `TrainState`, and on
+    `nnx.Optimizer.opt_state`. The state keeps its structure, dtypes and placement on devices, so
+    a compiled training step is not compiled again. Leaves that the state covers and the anchor
+    masks become free (Ω = 0); leaves that the state masks stay free.
+
+    Args:
+      state: any pytree with at least one `anchor_penalty` or `anchor_proximal` state in it.
+      anchor: θ* and Ω.
+
+    Returns:
+      The new state. The anchor's arrays are copied into it: donating the state to a training
+      step does not reach `anchor`.
+
+    Raises:
+      ValueError: `state` holds no anchor transformation; negative importance.
+      NonFiniteError: NaN or infinite importance or θ*.
+      TreeMismatchError: the anchor belongs to another model; names the leaf.
+
+    >>> params = {"w": jnp.array([1.0, 2.0])}
+    >>> tx = optax.chain(anchor_penalty(strength=2.0), optax.sgd(0.1))
+    >>> anchor = Anchor({"w": jnp.zeros(2)}, {"w": jnp.array([1.0, 0.0])})
+    >>> state = with_anchor(tx.init(params), anchor)
+    >>> tx.update({"w": jnp.zeros(2)}, state, params)[0]["w"]  # −0.1 · 2 · Ω · (θ − θ*)
+    Array([-0.2, -0. ], dtype=float32)
+    """
+    checks.check_same_leaves("importance", anchor.importance, "anchor.params", anchor.params)
+    checks.check_importance(anchor.importance)
+    checks.check_finite("anchor.params", anchor.params)
+
+    def is_anchor_state(node: Any) -> bool:
+        return isinstance(node, AnchorState)
+
+    if not any(map(is_anchor_state, jax.tree.leaves(state, is_leaf=is_anchor_state))):
+        raise ValueError(
+            "the optimizer state holds no anchor: put mas_jax.anchor_penalty or "
+            "mas_jax.anchor_proximal into the optax chain and initialise it again"
+        )
+    return jax.tree.map(
+        lambda node: _refilled(node, anchor) if is_anchor_state(node) else node,
+        state,
+        is_leaf=is_anchor_state,
+    )
+
+
+def _anchored(
+    combine: Callable[[Any, jax.Array, jax.Array, Any, Any], jax.Array],
+    factor: Callable[[jax.Array], Any],
+    mask: Mask,
+) -> optax.GradientTransformationExtraArgs:
+    """A transformation that applies `combine(factor, update, θ, θ*, Ω)` to each anchored leaf."""
+
+    def init(params: Params) -> AnchorState:
+        return AnchorState(jnp.zeros((), jnp.int32), _neutral(params, mask))
+
+    def update(
+        updates: Any, state: Any, params: Params | None = None, **extra_args: Any
+    ) -> tuple[Any, AnchorState]:
+        del extra_args
+        if params is None:
+            raise ValueError(
+                "the anchor needs the parameters: call tx.update(grads, state, params)"
+            )
+        _check_fits("the optimizer's anchor", state.anchor, "params", params)
+        structure = state.anchor.params
+        moved = jax.tree.map(
+            functools.partial(combine, factor(state.step)),
+            trees.like(structure, updates, "updates"),
+            trees.like(structure, params),
+            state.anchor.params,
+            trees.like(structure, state.anchor.importance),
+        )
+        state = state._replace(step=optax.safe_increment(state.step))
+        return trees.overlay(updates, moved), state
+
+    return optax.GradientTransformationExtraArgs(init, update)
+
+
+def _difference(theta: Any, star: Any) -> jax.Array:
+    """θ − θ* in float32 or wider, so that a bfloat16 model's small moves are not lost."""
+    dtype = at_least_float32(jnp.result_type(theta))
+    return jnp.asarray(theta, dtype) - jnp.asarray(star, dtype)
+
+
+def _at(value: Strength, count: jax.Array) -> Any:
+    """A number or schedule at step `count`."""
+    return value(count) if callable(value) else value
+
+
+def _neutral(params: Params, mask: Mask) -> Anchor:
+    """The anchor that pulls nothing: zeros of its own (θ itself would be donated twice)."""
+    selected = trees.select(params, trees.covered(params, mask))
+    return Anchor(
+        jax.tree.map(lambda leaf: jnp.zeros_like(leaf, leaf.dtype), selected),
+        jax.tree.map(lambda leaf: jnp.zeros_like(leaf, at_least_float32(leaf.dtype)), selected),
+    )
+
+
+def _check_fits(name: str, anchor: Anchor, params_name: str, params: Params) -> None:
+    """Raise TreeMismatchError unless `params` has every leaf of `anchor`, in its shape."""
+    leaves = trees.leaves_by_path(params)
+    for path, star in trees.leaves_by_path(anchor.params).items():
+        if path not in leaves:
+            raise TreeMismatchError(
+                f"{params_name} has no leaf {trees.path_name(path)}, which {name} has; "
+                "was it made for another model?"
+            )
+        checks.check_same_leaf(params_name, leaves[path], name, star, path)
+
+
+def _refilled(state: AnchorState, anchor: Anchor) -> AnchorState:
+    """`state` with the values of `anchor` in its own structure."""
+    held = state.anchor
+    places, news = trees.leaves_by_path(held.params), trees.leaves_by_path(anchor.params)
+    _check_covers("the optimizer's state", held.params, "anchor", news)
+    _check_covers("anchor", anchor.params, "the optimizer's state", places)
+    for path in places.keys() & news.keys():
+        checks.check_same_leaf(
+            "anchor", news[path], "the optimizer's state", places[path], path, dtypes=True
+        )
+
+    def fill(old_tree: Any, new_tree: Any) -> Any:
+        new = trees.leaves_by_path(new_tree)
+        return jax.tree_util.tree_map_with_path(
+            lambda path, old: _placed(new[path], old) if path in new else jnp.zeros_like(old),
+            old_tree,
+        )
+
+    filled = Anchor(fill(held.params, anchor.params), fill(held.importance, anchor.importance))
+    return state._replace(anchor=filled)
+
+
+def _check_covers(name: str, tree: Any, other_name: str, leaves: dict[Any, Any]) -> None:
+    """Raise TreeMismatchError unless `tree` has, or masks, each of the leaves of `other_name`."""
+    known, masked = trees.leaves_by_path(tree), trees.masked_paths(tree)
+    for path in leaves:
+        if path not in known and not trees.lies_under(path, masked):
+            raise TreeMismatchError(
+                f"{name} has no leaf {trees.path_name(path)}, which {other_name} has; "
+                "was the anchor computed for another model?"
+            )
+
+
+def _placed(new: Any, old: jax.Array) -> jax.Array:
+    """A copy of `new` as the training step expects it: `old`'s dtype, devices and commitment."""
+    if not checks.is_concrete((new, old)):
+        return jnp.array(new, old.dtype, copy=True)
+    if old.committed:
+        return jax.device_put(jnp.array(new, old.dtype, copy=True), old.sharding)
+    # A committed array (from a store, say) in an uncommitted one's place would recompile.
+    return jnp.array(np.asarray(new), old.dtype)

@@ -1,0 +1,105 @@
+"""Which leaves of a parameter tree carry importance, and how partial trees are cut and matched.
+
+A parameter that carries no importance (a masked head, an integer, a PRNG key) is represented
+in Ω and θ* by `optax.MaskedNode()`, a pytree node without leaves, exactly as `optax.masked`
+does it. The leaves of such a tree are therefore just the covered ones, and trees are matched
+by key path, so that wrappers which hide parts of the parameters (`optax.masked`,
+`optax.partition`) or rename the containers' types (`nnx.Optimizer`) need no special case.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from mas_jax.errors import TreeMismatchError
+from mas_jax.types import Mask, Params
+
+KeyPath = tuple[Any, ...]
+
+
+def is_masked(node: Any) -> bool:
+    """Whether `node` marks a parameter that carries no importance."""
+    return isinstance(node, optax.MaskedNode)
+
+
+def path_name(path: KeyPath) -> str:
+    """A key path as users read it: ['dense']['kernel']."""
+    return jax.tree_util.keystr(path) or "(the tree is a single leaf)"
+
+
+def leaves_by_path(tree: Any) -> dict[KeyPath, Any]:
+    """The covered leaves of `tree`, by key path."""
+    return dict(jax.tree_util.tree_flatten_with_path(tree)[0])
+
+
+def masked_paths(tree: Any) -> list[KeyPath]:
+    """The key paths at which `tree` has `optax.MaskedNode()`."""
+    leaves = jax.tree_util.tree_flatten_with_path(tree, is_leaf=is_masked)[0]
+    return [path for path, leaf in leaves if is_masked(leaf)]
+
+
+def lies_under(path: KeyPath, ancestors: list[KeyPath]) -> bool:
+    """Whether `path` is one of `ancestors` or below one of them."""
+    return any(path[: len(ancestor)] == ancestor for ancestor in ancestors)
+
+
+def covered(params: Params, mask: Mask = None) -> Any:
+    """A tree of bools like `params`: True where the leaf carries importance.
+
+    Integer, boolean and key leaves never do. Raises TypeError for a complex leaf that the mask
+    does not exclude, TreeMismatchError where the mask does not fit the parameters.
+    """
+    asked = jax.tree.map(lambda _: True, params) if mask is None else _broadcast(mask, params)
+    return jax.tree_util.tree_map_with_path(_carries_importance, params, asked)
+
+
+def _broadcast(mask: Mask, params: Params) -> Any:
+    """`mask` (a callable, a tree or a prefix of one) as a tree of bools like `params`."""
+    tree = mask(params) if callable(mask) else mask
+    for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]:
+        if not isinstance(leaf, bool):
+            raise TypeError(
+                f"mask leaf {path_name(path)} is {type(leaf).__name__}, wanted a Python bool: "
+                "True for parameters that carry importance"
+            )
+    try:
+        return jax.tree.broadcast(tree, params)
+    except ValueError as error:
+        raise TreeMismatchError(
+            f"mask is neither like params nor a prefix of it: {error}. Give one bool per leaf, "
+            "or one per subtree, or a function from params to that"
+        ) from error
+
+
+def _carries_importance(path: KeyPath, leaf: Any, asked: bool) -> bool:
+    """Whether one leaf does, the mask's word for it given."""
+    dtype = jax.dtypes.result_type(leaf) if not hasattr(leaf, "dtype") else leaf.dtype
+    if asked and jnp.issubdtype(dtype, jnp.complexfloating):
+        raise TypeError(
+            f"params{path_name(path)} is {dtype}: importance is defined for real parameters. "
+            "Hold its real and imaginary parts as two leaves, or exclude it with mask"
+        )
+    return asked and jnp.issubdtype(dtype, jnp.floating)
+
+
+def select(tree: Any, keep: Any) -> Any:
+    """`tree` with `optax.MaskedNode()` where `keep` is False."""
+    return jax.tree.map(lambda leaf, kept: leaf if kept else optax.MaskedNode(), tree, keep)
+
+
+def like(structure: Any, source: Any, name: str = "the tree") -> Any:
+    """The leaves of `source` that `structure` covers, in its containers."""
+    leaves = leaves_by_path(source)
+    paths, treedef = jax.tree_util.tree_flatten_with_path(structure)
+    for path, _ in paths:
+        if path not in leaves:
+            raise TreeMismatchError(f"{name} has no leaf {path_name(path)}, which it needs here")
+    return treedef.unflatten([leaves[path] for path, _ in paths])
+
+
+def overlay(tree: Any, patch: Any) -> Any:
+    """`tree`, with the leaves that `patch` covers taken from there."""
+    leaves = leaves_by_path(patch)
+    return jax.tree_util.tree_map_with_path(lambda path, leaf: leaves.get(path, leaf), tree)

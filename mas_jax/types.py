@@ -1,0 +1,41 @@
+"""Names for what flows through the library."""
+
+from collections.abc import Callable
+from typing import Any, Protocol, TypeAlias
+
+import jax
+import jax.numpy as jnp
+
+Params: TypeAlias = Any
+"""The learned parameters θ: any pytree of arrays."""
+
+Batch: TypeAlias = Any
+"""Unlabelled inputs: any pytree of arrays with one common leading axis, the samples."""
+
+Outputs: TypeAlias = Any
+"""What the network computes, F(x; θ): any pytree of arrays."""
+
+Importance: TypeAlias = Any
+"""Ω: float32 (or wider) arrays shaped like the parameters they weigh, `optax.MaskedNode()`
+in the places of parameters that carry none."""
+
+Mask: TypeAlias = Any
+"""Which parameters carry importance: a pytree of bools with the parameters' structure or a
+prefix of it, or a callable from parameters to such a tree. True is anchored."""
+
+Objective: TypeAlias = Callable[[Outputs], jax.Array]
+"""From the outputs for one sample (no batch axis) to the scalar whose gradient is measured."""
+
+Strength: TypeAlias = Any
+"""λ: a number, a scalar array, or a schedule from step count to one of these."""
+
+
+class ApplyFn(Protocol):
+    """The learned function, batched on axis 0 of inputs and outputs, in evaluation mode."""
+
+    def __call__(self, params: Params, batch: Batch, /) -> Outputs: ...
+
+
+def at_least_float32(dtype: Any) -> Any:
+    """The dtype in which values of `dtype` are summed: float32, or `dtype` itself if wider."""
+    return dtype if dtype in (jnp.float64, jnp.complex64, jnp.complex128) else jnp.float32
