@@ -5,6 +5,8 @@ anchor = mas_jax.consolidate(anchor, params, omega)
 opt_state = mas_jax.with_anchor(opt_state, anchor)  # tx has mas_jax.anchor_penalty in it
 """
 
+from mas_jax import metrics
+from mas_jax.adapters import from_linen, from_nnx
 from mas_jax.anchor import Anchor, consolidate
 from mas_jax.errors import (
     CheckpointCorruptError,
@@ -25,10 +27,12 @@ from mas_jax.importance import (
 )
 from mas_jax.objectives import l1_norm, l2_norm, squared_l2_norm
 from mas_jax.penalty import AnchorState, anchor_penalty, anchor_proximal, penalty, with_anchor
+from mas_jax.store import AnchorStore
 
 __all__ = [
     "Anchor",
     "AnchorState",
+    "AnchorStore",
     "CheckpointCorruptError",
     "ImportanceEstimator",
     "ImportanceState",
@@ -44,9 +48,12 @@ __all__ = [
     "anchor_proximal",
     "consolidate",
     "estimate_importance",
+    "from_linen",
+    "from_nnx",
     "importance_estimator",
     "l1_norm",
     "l2_norm",
+    "metrics",
     "penalty",
     "squared_l2_norm",
     "with_anchor",

@@ -68,8 +68,8 @@ def consolidate(
     checks.check_choice("rule", rule, ("sum", "mean", "decay", "max"))
     _check_rule_numbers(rule, num_tasks, decay)
     anchored = anchored_params(params, importance)
+    checks.check_finite("params", anchored, "; did training diverge?")
     checks.check_importance(importance)
-    checks.check_finite("params", anchored)
     importance = jax.tree.map(
         lambda leaf: jnp.array(leaf, at_least_float32(jnp.result_type(leaf)), copy=True), importance
     )

@@ -1,0 +1,219 @@
+"""The command line: one dataclass per command, its fields the options."""
+
+import dataclasses
+import inspect
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated, Any, Generic, TypeVar, Union
+
+import tyro
+from rich.console import Console
+from rich.markup import escape
+from rich.padding import Padding
+
+from experiments import runs, tables, tuning
+from experiments.config import SequenceConfig
+from experiments.data.sequences import split_by_classes
+from experiments.data.types import DataNotFoundError, Task
+from experiments.progress import Display
+from experiments.registry import EXPERIMENTS, find
+from experiments.report import write_report
+from experiments.results import Result
+
+ConfigT = TypeVar("ConfigT", bound=SequenceConfig)
+Settings = Annotated[ConfigT, tyro.conf.arg(name="")]
+
+
+@dataclasses.dataclass(frozen=True)
+class Run(Generic[ConfigT]):
+    """Run one method of an experiment."""
+
+    config: Settings[ConfigT]
+    method: str = "mas"
+    """Which of the experiment's methods."""
+    out: Path | None = None
+    """Folder for results and states; runs/NAME if not given. A stopped run goes on from there."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Compare(Generic[ConfigT]):
+    """Run all methods of an experiment and print the table."""
+
+    config: Settings[ConfigT]
+    only: tuple[str, ...] = ()
+    """Just these methods."""
+    out: Path | None = None
+    """Folder for results and states; runs/NAME if not given. A stopped run goes on from there."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Tune(Generic[ConfigT]):
+    """Choose strength and learning rate on held-out training examples, test data untouched."""
+
+    config: Settings[ConfigT]
+    method: str = "mas"
+    """Which of the experiment's methods."""
+    strengths: tuple[float, ...] = (0.1, 0.2, 0.5, 1.0)
+    """The penalty strengths tried."""
+    learning_rates: tuple[float, ...] = (0.02, 0.05)
+    """The learning rates tried, each with each strength."""
+    tuning_seeds: int = 3
+    """Seeds per point of the grid; none of them is a seed of `run` or `compare`."""
+    held_out: float = 0.1
+    """Share of the training examples that accuracy is measured on."""
+    out: Path | None = None
+    """Folder for results and states; runs/NAME-tuning if not given."""
+
+
+@dataclasses.dataclass(frozen=True)
+class ListExperiments:
+    """Show the experiments there are."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Report:
+    """Write one self-contained page, and its pictures, from the results below a folder."""
+
+    directory: tyro.conf.Positional[Path]
+    """The folder that a run was given as --out."""
+    out: Path | None = None
+    """Where the page goes; DIR/report if not given."""
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run one command; on bad input say what is wrong and exit with status 2."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    command = tyro.cli(
+        _commands(),
+        prog="python -m experiments",
+        description="Continual learning with Memory Aware Synapses: real tasks, one after another.",
+        args=arguments,
+        config=(tyro.conf.OmitSubcommandPrefixes,),
+    )
+    # A table cut at 80 columns, as rich assumes for a file, would be hard to read.
+    console = Console(width=None if sys.stdout.isatty() else 120)
+    try:
+        _execute(command, console, shlex.join(["python", "-m", "experiments", *arguments]))
+    except (ValueError, FloatingPointError, DataNotFoundError, OSError) as error:
+        Console(stderr=True).print(f"[bold red]error:[/] {escape(str(error))}", soft_wrap=True)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        Console(stderr=True).print("stopped; the same command goes on after the last finished task")
+        sys.exit(130)
+
+
+def _commands() -> Any:
+    """The union of commands that tyro turns into subcommands."""
+    return Union[  # noqa: UP007 (built at run time)
+        Annotated[ListExperiments, tyro.conf.subcommand("list")],
+        Annotated[_of_each_experiment(Run), tyro.conf.subcommand("run", description=Run.__doc__)],
+        Annotated[
+            _of_each_experiment(Compare),
+            tyro.conf.subcommand("compare", description=Compare.__doc__),
+        ],
+        Annotated[
+            _of_each_experiment(Tune), tyro.conf.subcommand("tune", description=Tune.__doc__)
+        ],
+        Annotated[Report, tyro.conf.subcommand("report")],
+    ]
+
+
+def _of_each_experiment(command: Any) -> Any:
+    """A dataclass whose field is one subcommand for each experiment, with its own defaults."""
+    choices = tuple(
+        Annotated[
+            command[type(entry.config)],
+            tyro.conf.subcommand(
+                name, default=command(entry.config), description=first_line(entry.config)
+            ),
+        ]
+        for name, entry in EXPERIMENTS.items()
+    )
+    return dataclasses.make_dataclass(command.__name__, [("experiment", Union[choices])])  # noqa: UP007
+
+
+def first_line(config: SequenceConfig) -> str:
+    """What an experiment is, in one line."""
+    return (inspect.getdoc(config) or "").splitlines()[0]
+
+
+def _execute(command: Any, console: Console, line: str) -> None:
+    """Do what `command` says."""
+    match getattr(command, "experiment", command):
+        case ListExperiments():
+            for name, entry in EXPERIMENTS.items():
+                console.print(f"[bold]{name}[/]")
+                console.print(Padding(escape(inspect.getdoc(entry.config) or ""), (0, 0, 1, 4)))
+        case Report(directory, out):
+            console.print(f"report: {write_report(directory, out)}", soft_wrap=True)
+        case Run(config, method, out):
+            runs.method_of(config, method)
+            _compare(config, (method,), out, console, line)
+        case Compare(config, only, out):
+            for method in only:
+                runs.method_of(config, method)
+            _compare(config, only or tuple(config.methods), out, console, line)
+        case Tune():
+            _tune(getattr(command, "experiment", command), console, line)
+
+
+def _compare(
+    config: SequenceConfig, methods: tuple[str, ...], out: Path | None, console: Console, line: str
+) -> None:
+    """Run `methods`, print the table, say where the results are."""
+    name = name_of(config)
+    out = out or Path("runs") / name
+    tasks = _tasks(name, config)
+    results = [_run(name, config, method, tasks, out, console, line) for method in methods]
+    console.print(tables.comparison(results))
+    console.print(
+        f"results: {out}   report: python -m experiments report {out}",
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+def _tune(command: Tune[Any], console: Console, line: str) -> None:
+    """Run the grid, print it, name the best point."""
+    name = name_of(command.config)
+    out = command.out or Path("runs") / f"{name}-tuning"
+    grid = tuning.candidates(
+        command.config, command.method, command.strengths, command.learning_rates,
+        command.tuning_seeds, command.held_out,
+    )  # fmt: skip
+    tasks = _tasks(name, grid[0].config)
+    measured = []
+    for candidate in grid:
+        folder = out / candidate.name
+        result = _run(name, candidate.config, command.method, tasks, folder, console, line)
+        measured.append(dataclasses.replace(result, method=candidate.name))
+    console.print(tables.comparison(measured))
+    chosen = tuning.best([candidate.name for candidate in grid], measured)
+    console.print(f"highest accuracy on validation data: {chosen}", highlight=False)
+
+
+def _run(
+    name: str,
+    config: SequenceConfig,
+    method: str,
+    tasks: tuple[Task, ...],
+    out: Path,
+    console: Console,
+    line: str,
+) -> Result:
+    """One method, with its progress shown."""
+    seeds = range(config.first_seed, config.first_seed + config.seeds)
+    with Display(console, method, [task.name for task in tasks], config.epochs, seeds) as report:
+        return runs.run(name, config, method, tasks, out, report, line)
+
+
+def _tasks(name: str, config: SequenceConfig) -> tuple[Task, ...]:
+    """The tasks of the experiment `name` as `config` divides them."""
+    splits = find(name).load(config)
+    return split_by_classes(splits, config.classes, validation_fraction=config.validation_fraction)
+
+
+def name_of(config: SequenceConfig) -> str:
+    """The name under which the experiment of this config is registered."""
+    return next(name for name, entry in EXPERIMENTS.items() if type(entry.config) is type(config))

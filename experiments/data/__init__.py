@@ -1,0 +1,1 @@
+"""Data sets as arrays, and sequences of tasks cut from them."""

@@ -1,0 +1,50 @@
+"""What a data set is here: arrays in host memory, split into parts, cut into tasks."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+
+class Examples(NamedTuple):
+    """Inputs and what they are, row by row.
+
+    Attributes:
+      inputs: (N, D) float32.
+      labels: (N,) int32, the data set's own class numbers.
+    """
+
+    inputs: np.ndarray
+    labels: np.ndarray
+
+
+class Splits(NamedTuple):
+    """A data set in its two parts."""
+
+    train: Examples
+    test: Examples
+
+
+class Task(NamedTuple):
+    """Some classes of a data set, to be told apart.
+
+    Attributes:
+      name: the classes as people read them: "1/2".
+      classes: the data set's own class numbers, in the order of the head's outputs.
+      train: what the network learns from.
+      validation: cut from the data set's training part; may be empty.
+      test: from the data set's test part.
+    """
+
+    name: str
+    classes: tuple[int, ...]
+    train: Examples
+    validation: Examples
+    test: Examples
+
+
+class DataNotFoundError(RuntimeError):
+    """The data set is neither on this machine nor to be had; the text says what to fetch."""
+
+
+class DataDamagedError(DataNotFoundError):
+    """A file is there, under the right name, but it is not the one that was published."""

@@ -1,0 +1,60 @@
+"""What a continual-learning method is: what it adds to plain training on each new task."""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import optax
+
+from experiments.networks import Batch
+from experiments.training import DeviceExamples
+
+
+class Learned(NamedTuple):
+    """What a method is shown of a task that has just been learned."""
+
+    name: str
+    params: Any
+    examples: DeviceExamples  # the task's training examples
+    apply_fn: Callable[[Any, Batch], Any]  # the network's outputs, other tasks' heads at 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Method:
+    """Plain training. A method overrides what it does differently, and keeps no state itself:
+    what it carries from task to task is its memory, a pytree that it is given and returns."""
+
+    def transformation(self) -> optax.GradientTransformation:
+        """What is chained before the optimizer."""
+        return optax.identity()
+
+    def training_tasks(self, task: int) -> Sequence[int]:
+        """The tasks whose training examples are used while `task` is learned."""
+        return (task,)
+
+    def init_memory(self, params: Any) -> Any:
+        """The memory before the first task."""
+        del params
+
+    def begin_task(self, opt_state: Any, memory: Any) -> Any:
+        """The optimizer's state for a new task, given a fresh one."""
+        del memory
+        return opt_state
+
+    def end_task(self, memory: Any, learned: Learned) -> Any:
+        """The memory after a task."""
+        del learned
+        return memory
+
+    def save_memory(self, memory: Any, folder: Path, learned: Learned) -> None:
+        """Keep the memory on disk; done again for the same task, it leaves the same thing."""
+
+    def load_memory(self, params: Any, folder: Path, task: str) -> Any:
+        """The memory that `save_memory` kept after `task`."""
+        del folder, task
+        return self.init_memory(params)
+
+    def importance(self, memory: Any) -> Any:
+        """Ω in the memory, for the report's histograms; None for a method without one."""
+        del memory

@@ -1,0 +1,162 @@
+"""What a run leaves behind: one result.json per method, and how it is read again."""
+
+import dataclasses
+import importlib.metadata
+import json
+import os
+import platform
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from scipy import stats
+
+from mas_jax import metrics
+
+FORMAT = 1
+FILE_NAME = "result.json"
+VERSIONED_PACKAGES = ("mas-jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SeedRecord:
+    """One seed of one method, as far as it has come.
+
+    Attributes:
+      seed: the random seed.
+      accuracy: row i holds the accuracy on every task after learning task i, as fractions.
+      untrained: the accuracy on every task at initialisation.
+      loss: row i holds the mean training loss of each epoch of task i.
+      seconds: row i holds what task i took, by phase: training, importance, evaluation, saving.
+      importance: Ω at the end, one `Histogram` as a dict per parameter; empty for methods
+        without one.
+    """
+
+    seed: int
+    accuracy: tuple[tuple[float, ...], ...] = ()
+    untrained: tuple[float, ...] = ()
+    loss: tuple[tuple[float, ...], ...] = ()
+    seconds: tuple[dict[str, float], ...] = ()
+    importance: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Result:
+    """All seeds of one method of one experiment.
+
+    Attributes:
+      experiment: its name, as `python -m experiments list` shows it.
+      method: its name in the experiment's config.
+      description: what the experiment is about, its config's docstring.
+      tasks: the tasks' names, in order.
+      published: numbers to hold against, by the name of their source: {"average_accuracy": ...,
+        "forgetting": ...} as fractions.
+      config: the settings that determine the numbers.
+      command: the command line that made this.
+      versions: of Python and the packages.
+      machine: what it ran on.
+      seeds: one record per seed.
+    """
+
+    experiment: str
+    method: str
+    description: str
+    tasks: tuple[str, ...]
+    published: dict[str, dict[str, float]]
+    config: dict[str, Any]
+    command: str
+    versions: dict[str, str]
+    machine: dict[str, Any]
+    seeds: tuple[SeedRecord, ...]
+
+
+def histogram(values: Any, bins_per_decade: int = 4) -> dict[str, Any]:
+    """Count |values| into decades: {"log10_edges": [E + 1], "counts": [E], "zeros": n}."""
+    flat = np.asarray(values, np.float64).ravel()
+    positive = np.log10(flat[flat > 0])
+    if positive.size == 0:
+        return {"log10_edges": [], "counts": [], "zeros": int(flat.size)}
+    low, high = np.floor(positive.min()), np.floor(positive.max()) + 1
+    edges = np.linspace(low, high, round((high - low) * bins_per_decade) + 1)
+    counts, _ = np.histogram(positive, edges)
+    zeros = int(flat.size - positive.size)
+    return {"log10_edges": edges.tolist(), "counts": counts.tolist(), "zeros": zeros}
+
+
+def mean_interval(values: Any, confidence: float = 0.95) -> tuple[float, float]:
+    """The mean over seeds and the half-width of its Student-t interval (NaN for one seed)."""
+    sample = np.asarray(values, np.float64)
+    if len(sample) < 2:
+        return float(sample.mean()), float("nan")
+    quantile = stats.t.ppf(0.5 + confidence / 2, df=len(sample) - 1)
+    return float(sample.mean()), float(quantile * stats.sem(sample))
+
+
+def summary(result: Result) -> dict[str, tuple[float, float]]:
+    """The headline metrics of `result`: name -> (mean over seeds, 95 % half-width), fractions."""
+    matrices = [np.array(record.accuracy) for record in result.seeds]
+    measures = {"average_accuracy": metrics.average_accuracy}
+    if len(result.tasks) > 1:
+        measures["forgetting"] = metrics.forgetting
+        measures["backward_transfer"] = metrics.backward_transfer
+    return {
+        name: mean_interval([measure(matrix) for matrix in matrices])
+        for name, measure in measures.items()
+    }
+
+
+def versions() -> dict[str, str]:
+    """Of Python and of the packages the numbers depend on."""
+    packages = {name: importlib.metadata.version(name) for name in VERSIONED_PACKAGES}
+    return {"python": platform.python_version(), **packages}
+
+
+def machine() -> dict[str, Any]:
+    """What this process runs on."""
+    device = jax.devices()[0]
+    return {
+        "platform": device.platform,
+        "device": device.device_kind,
+        "devices": jax.device_count(),
+        "cores": os.cpu_count(),
+        "system": f"{platform.system()} {platform.machine()}",
+    }
+
+
+def write(result: Result, path: Path) -> None:
+    """Write `result` as JSON, whole or not at all."""
+    write_json({"format": FORMAT, **dataclasses.asdict(result)}, path)
+
+
+def write_json(content: Any, path: Path) -> None:
+    """Write `content` as readable JSON, whole or not at all."""
+    temporary = path.with_suffix(".tmp")
+    with open(temporary, "w", encoding="utf-8") as file:
+        json.dump(content, file, indent=1, default=str)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+
+
+def read(path: Path) -> Result:
+    """Read a result that `write` wrote; ValueError where it is not one."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if content.pop("format") != FORMAT:
+            raise ValueError("it was written in another format than this version reads")
+        seeds = tuple(SeedRecord(**record) for record in content.pop("seeds"))
+        return Result(**content, seeds=seeds)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{path} is not a result of this version: {error}") from error
+
+
+def read_all(directory: Path) -> list[Result]:
+    """Every result below `directory`, by experiment and method; FileNotFoundError if none."""
+    paths = sorted(directory.rglob(FILE_NAME))
+    if not paths:
+        raise FileNotFoundError(
+            f"no {FILE_NAME} below {directory}: wanted the folder of a run, as "
+            "`python -m experiments compare NAME --out DIR` makes it"
+        )
+    return [read(path) for path in paths]

@@ -1,0 +1,201 @@
+"""One seed: a network learns the tasks of a sequence, one after the other."""
+
+import dataclasses
+import math
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from experiments import checkpoint
+from experiments.config import SequenceConfig
+from experiments.data.types import Examples, Task
+from experiments.methods import Learned, Method
+from experiments.networks import MultiHeadMLP
+from experiments.results import SeedRecord, histogram
+from experiments.training import DeviceExamples, Learner, make_learner, to_device
+
+
+class Epoch(NamedTuple):
+    """What the progress display is told after each epoch."""
+
+    seed: int
+    task: int
+    epoch: int
+    loss: float
+    accuracy: float
+
+
+Report = Callable[[Epoch], None]
+
+
+class Setup(NamedTuple):
+    """What all seeds of one method share: data on the device and compiled functions."""
+
+    config: SequenceConfig
+    method: Method
+    task_names: tuple[str, ...]
+    learner: Learner
+    training: tuple[DeviceExamples, ...]
+    evaluation: DeviceExamples
+    apply_fn: Callable[..., jax.Array]
+
+
+def prepare(config: SequenceConfig, method: Method, tasks: Sequence[Task]) -> Setup:
+    """Put the tasks on the device and build the functions that learn them."""
+    outputs = sorted({label for task in tasks for label in task.classes})
+    heads = tuple(tuple(label in task.classes for label in outputs) for task in tasks)
+    model = MultiHeadMLP(config.hidden_sizes, heads)
+    sgd = optax.inject_hyperparams(optax.sgd)(config.learning_rate, momentum=config.momentum)
+    learner = make_learner(model, optax.chain(method.transformation(), sgd), config.batch_size)
+
+    indexed = [(index, relabelled(task, outputs)) for index, task in enumerate(tasks)]
+    parts = [[indexed[j] for j in method.training_tasks(i)] for i in range(len(tasks))]
+    training = [[(i, task.train) for i, task in part] for part in parts]
+    evaluated = [(i, getattr(task, config.evaluate_on)) for i, task in indexed]
+    length = max(sum(len(examples.labels) for _, examples in part) for part in training)
+    return Setup(
+        config=config,
+        method=method,
+        task_names=tuple(task.name for task in tasks),
+        learner=learner,
+        training=tuple(to_device(part, length) for part in training),
+        evaluation=to_device(evaluated, sum(len(examples.labels) for _, examples in evaluated)),
+        apply_fn=lambda params, batch: model.apply({"params": params}, batch),
+    )
+
+
+def learn(setup: Setup, seed: int, folder: Path, report: Report) -> SeedRecord:
+    """Learn the tasks that `folder` does not hold yet; the record of all of them.
+
+    What a task draws at random depends on the seed and the task's number alone, so that a run
+    that goes on from a finished task ends like one that was never stopped, bit for bit.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    key = jax.random.key(seed)
+    file = folder / "state.msgpack"
+    restored = checkpoint.load(file)
+    if restored is None:
+        params = setup.learner.init(
+            jax.random.fold_in(key, len(setup.task_names)), setup.evaluation
+        )
+        memory = setup.method.init_memory(params)
+        record = SeedRecord(seed=seed, untrained=_evaluate(setup, params))
+    else:
+        params, record = restored
+        params = jax.tree.map(jnp.asarray, params)
+        memory = setup.method.load_memory(
+            params, folder, setup.task_names[len(record.accuracy) - 1]
+        )
+
+    for task in range(len(record.accuracy), len(setup.task_names)):
+        params, info = _train(setup, task, key, params, memory, record, report)
+        learned = Learned(setup.task_names[task], params, setup.training[task], setup.apply_fn)
+        memory, record = _consolidate(setup, learned, memory, record, info)
+        start = time.perf_counter()
+        setup.method.save_memory(memory, folder, learned)
+        record = _timed(record, saving=time.perf_counter() - start)
+        checkpoint.save(file, params, record)
+    return record
+
+
+class Trained(NamedTuple):
+    """What training on a task leaves for the record."""
+
+    losses: tuple[float, ...]
+    seconds: float
+
+
+def _train(
+    setup: Setup,
+    task: int,
+    key: jax.Array,
+    params: Any,
+    memory: Any,
+    record: SeedRecord,
+    report: Report,
+) -> tuple[Any, Trained]:
+    """The parameters after all epochs of one task."""
+    start = time.perf_counter()
+    opt_state = setup.method.begin_task(setup.learner.init_optimizer(params), memory)
+    losses = []
+    for epoch in range(setup.config.epochs):
+        epoch_key = jax.random.fold_in(jax.random.fold_in(key, task), epoch)
+        params, opt_state, info = setup.learner.train_epoch(
+            params, opt_state, setup.training[task], epoch_key, learning_rate(setup.config, epoch)
+        )
+        losses.append(float(info.loss))
+        if not math.isfinite(losses[-1]):
+            raise FloatingPointError(
+                f"training diverged: loss {losses[-1]} in epoch {epoch + 1} of task "
+                f"{setup.task_names[task]}, seed {record.seed}. Lower --learning-rate or the "
+                "method's strength"
+            )
+        report(Epoch(record.seed, task, epoch, losses[-1], float(info.accuracy)))
+    return params, Trained(tuple(losses), time.perf_counter() - start)
+
+
+def _consolidate(
+    setup: Setup, learned: Learned, memory: Any, record: SeedRecord, trained: Trained
+) -> tuple[Any, SeedRecord]:
+    """The memory after a task, and the record with what the network can do now."""
+    start = time.perf_counter()
+    memory = jax.block_until_ready(setup.method.end_task(memory, learned))
+    consolidated = time.perf_counter()
+    accuracy = _evaluate(setup, learned.params)
+    seconds = {
+        "training": trained.seconds,
+        "importance": consolidated - start,
+        "evaluation": time.perf_counter() - consolidated,
+    }
+    return memory, dataclasses.replace(
+        record,
+        accuracy=(*record.accuracy, accuracy),
+        loss=(*record.loss, trained.losses),
+        seconds=(*record.seconds, seconds),
+        importance=_histograms(setup.method.importance(memory)),
+    )
+
+
+def learning_rate(config: SequenceConfig, epoch: int) -> float:
+    """The learning rate of one epoch of a task."""
+    if config.schedule == "constant":
+        return config.learning_rate
+    return config.learning_rate * 0.5 * (1 + math.cos(math.pi * epoch / config.epochs))
+
+
+def relabelled(task: Task, outputs: Sequence[int]) -> Task:
+    """`task` with its labels replaced by the numbers of the network's outputs (sorted labels)."""
+
+    def rename(examples: Examples) -> Examples:
+        return examples._replace(labels=np.searchsorted(outputs, examples.labels).astype(np.int32))
+
+    return task._replace(
+        train=rename(task.train), validation=rename(task.validation), test=rename(task.test)
+    )
+
+
+def _evaluate(setup: Setup, params: Any) -> tuple[float, ...]:
+    """The accuracy on every task."""
+    accuracy = setup.learner.accuracy_per_task(params, setup.evaluation)
+    return tuple(float(value) for value in accuracy)
+
+
+def _histograms(importance: Any) -> dict[str, dict[str, Any]]:
+    """One histogram per anchored parameter, by its path."""
+    leaves = jax.tree_util.tree_flatten_with_path(importance)[0]
+    return {
+        jax.tree_util.keystr(path, simple=True, separator="/"): histogram(leaf)
+        for path, leaf in leaves
+    }
+
+
+def _timed(record: SeedRecord, **seconds: float) -> SeedRecord:
+    """`record` with times added to its latest task."""
+    *before, latest = record.seconds
+    return dataclasses.replace(record, seconds=(*before, {**latest, **seconds}))

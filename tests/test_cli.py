@@ -1,0 +1,152 @@
+"""The command line as users meet it."""
+
+import dataclasses
+import sys
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from experiments import cli, registry
+from experiments.data.types import Splits
+from experiments.progress import Display, clock
+from experiments.sequence import Epoch
+from tests import tiny
+
+
+@pytest.fixture(autouse=True)
+def with_tiny(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Register the tiny sequence; its tasks come ready-made."""
+    entry = registry.Experiment(tiny.Tiny(), load=lambda _: Splits(*[None] * 2))  # type: ignore[arg-type]
+    monkeypatch.setitem(registry.EXPERIMENTS, "tiny", entry)
+    monkeypatch.setattr(
+        cli, "split_by_classes", lambda *_, validation_fraction: tiny.tasks(validation_fraction)
+    )
+
+
+def command(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
+    """(exit status, standard output, standard error) of one command line."""
+    try:
+        cli.main([*arguments])
+        status = 0
+    except SystemExit as end:
+        status = end.code if isinstance(end.code, int) else 1
+    captured = capsys.readouterr()
+    return status, captured.out, captured.err
+
+
+def test_list_shows_every_experiment(capsys: pytest.CaptureFixture[str]) -> None:
+    status, out, _ = command(capsys, "list")
+    assert status == 0
+    for text in ("split_digits", "split_mnist", "Claim:", "Run time:"):
+        assert text in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "texts"),
+    [
+        ((), ("list", "run", "compare", "tune", "report")),
+        (("run",), ("split_digits", "split_mnist")),
+        (
+            ("run", "split_digits"),
+            ("--method", "--out", "--epochs", "--methods.mas.strength", "(default: 20)"),
+        ),
+        (("tune", "split_mnist"), ("--strengths", "--learning-rates")),
+    ],
+)
+def test_help_reads_well(
+    capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...], texts: tuple[str, ...]
+) -> None:
+    status, out, _ = command(capsys, *arguments, "--help")
+    assert status == 0
+    for text in texts:
+        assert text in out
+
+
+def test_compare_prints_a_table_and_where_the_results_are(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    out = str(tmp_path / "out")
+    status, text, _ = command(capsys, "compare", "tiny", "--only", "mas", "finetune", "--out", out)
+    assert status == 0
+    for expected in ("mas", "finetune", "over 2 seeds", "average accuracy", "4/1", "report: "):
+        assert expected in text
+    assert "joint" not in text
+    assert (tmp_path / "out" / "mas" / "result.json").exists()
+
+
+def test_options_reach_the_config(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    status, _, _ = command(
+        capsys, "run", "tiny", "--seeds", "1", "--epochs", "1", "--methods.mas.strength", "0.01",
+        "--out", str(tmp_path),
+    )  # fmt: skip
+    assert status == 0
+    settings = (tmp_path / "mas" / "settings.json").read_text()
+    assert '"epochs": 1' in settings
+    assert '"strength": 0.01' in settings
+
+
+def test_tune_names_the_best_point(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    status, text, _ = command(
+        capsys, "tune", "tiny", "--strengths", "0.0", "--learning-rates", "0.05", "1e-6",
+        "--tuning-seeds", "1", "--held-out", "0.2", "--out", str(tmp_path),
+    )  # fmt: skip
+    assert status == 0
+    assert "highest accuracy on validation data: strength=0,learning_rate=0.05" in text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (("run", "tiny", "--epochs", "0"), "--epochs must be at least 1, got 0"),
+        (("run", "tiny", "--methods.mas.strength", "-1"), "strength must be a finite number"),
+        (("run", "tiny", "--method", "mass"), "did you mean 'mas'?"),
+        (("report", "nowhere"), "no result.json below nowhere"),
+    ],
+)
+def test_bad_input_is_said_plainly(
+    capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...], text: str
+) -> None:
+    status, out, err = command(capsys, *arguments)
+    assert status == 2
+    assert text in " ".join((out + err).replace("│", " ").split())
+    assert "Traceback" not in out + err
+
+
+def test_progress_in_plain_lines_says_task_epoch_loss_accuracy_and_time_left(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    now = [0.0]
+    monkeypatch.setattr("experiments.progress.time.monotonic", lambda: now[0])
+    with Display(Console(file=sys.stdout), "mas", ["1/2", "3/4"], 2, [7]) as report:
+        for index, (task, epoch) in enumerate([(0, 0), (0, 1), (1, 0), (1, 1)]):
+            now[0] = 20.0 * index
+            report(Epoch(7, task, epoch, 0.5, 0.975))
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "mas  seed 7  task 1/2 (1/2)  epoch 1/2  loss 0.5000  accuracy 97.50 %"
+    # Two of four epochs done, 20 s for the one that was timed: 40 s left.
+    assert lines[1].endswith("(1/2)  epoch 2/2  loss 0.5000  accuracy 97.50 %  0:40 left")
+    assert lines[3].endswith("0:00 left")
+
+
+def test_progress_in_plain_lines_is_not_a_flood(capsys: pytest.CaptureFixture[str]) -> None:
+    with Display(Console(file=sys.stdout), "mas", ["1/2"], 1000, [0]) as report:
+        for epoch in range(1000):
+            report(Epoch(0, 0, epoch, 0.5, 0.9))
+    assert len(capsys.readouterr().out.splitlines()) < 10
+
+
+def test_progress_in_a_terminal_is_one_live_line() -> None:
+    console = Console(force_terminal=True, width=120, record=True)
+    with Display(console, "mas", ["1/2"], 2, [0]) as report:
+        report(Epoch(0, 0, 0, 0.25, 0.5))
+    assert "loss 0.2500" in console.export_text()
+
+
+def test_clock() -> None:
+    assert [clock(seconds) for seconds in (5, 65.4, 3725)] == ["0:05", "1:05", "1:02:05"]
+
+
+def test_experiment_names_are_found_back_from_their_configs() -> None:
+    config = dataclasses.replace(tiny.Tiny(), epochs=9)
+    assert cli.name_of(config) == "tiny"

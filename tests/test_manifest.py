@@ -1,0 +1,151 @@
+"""The store's metadata: sealed, complete, and strict about what it is compared with."""
+
+import json
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import ml_dtypes
+import numpy as np
+import optax
+import pytest
+
+from mas_jax import manifest
+from mas_jax.anchor import Anchor
+from mas_jax.errors import CheckpointCorruptError, StoreFormatError, TreeMismatchError
+
+
+def _manifest(**changes: Any) -> manifest.Manifest:
+    """The manifest of an anchor with one leaf and one masked subtree, sealed after `changes`."""
+    path = (jax.tree_util.DictKey("head"),)
+    value = np.arange(6, dtype=np.float32).reshape(2, 3)
+    held = Anchor({"['w']": value}, {"['w']": value})
+    content = manifest.describe("birds", held, [path], "squared_l2_norm", 5, {"seed": 1})
+    changed: Any = {**content, **changes}
+    changed["sha256"] = manifest.seal(changed)
+    return changed
+
+
+def _like(**leaves):
+    return {"w": jnp.zeros((2, 3)), "head": {"kernel": jnp.zeros(3)}, **leaves}
+
+
+def test_a_manifest_survives_json_and_opens():
+    content = _manifest()
+    assert manifest.opened(json.loads(json.dumps(content)), "here") == content
+    assert content["leaves"][0]["path"] == "['w']"
+    assert content["leaves"][0]["shape"] == [2, 3]
+    assert content["leaves"][0]["params"]["dtype"] == "float32"
+    assert content["masked"] == ["['head']"]
+    assert set(content["versions"]) == {"mas-jax", "jax", "orbax-checkpoint", "flax", "optax"}
+    assert content["versions"]["jax"] == jax.__version__
+
+
+@pytest.mark.parametrize("key", list(_manifest()))
+def test_any_entry_changed_or_gone_is_corrupt(key):
+    for changed in ({**_manifest(), key: "other"}, _manifest()):
+        if changed[key] != "other":
+            del changed[key]
+        with pytest.raises(CheckpointCorruptError, match="metadata in here is not what was saved"):
+            manifest.opened(changed, "here")
+
+
+@pytest.mark.parametrize("content", [None, [], "text", 1, {}])
+def test_json_that_is_no_manifest_is_corrupt(content):
+    with pytest.raises(CheckpointCorruptError):
+        manifest.opened(content, "here")
+
+
+def test_a_newer_format_is_said_to_be_one():
+    newer = _manifest(format_version=manifest.FORMAT_VERSION + 1, leaves="of another kind")
+    with pytest.raises(StoreFormatError, match=r"here has format 2, .* up to 1: upgrade mas_jax"):
+        manifest.opened(newer, "here")
+
+
+def test_digest_depends_on_bytes_shape_and_dtype():
+    zeros = np.zeros(4, np.float32)
+    others = [
+        zeros.reshape(2, 2),
+        zeros.view(np.int32),
+        -zeros,
+        np.zeros(8, np.float16),
+        np.zeros(8, ml_dtypes.bfloat16),
+        np.zeros(0, np.float32),
+        np.zeros((0, 2), np.float32),
+        np.zeros((), np.float32),
+    ]
+    digests = {manifest.digest(value) for value in (zeros, *others)}
+    assert len(digests) == len(others) + 1
+
+
+def test_digest_does_not_depend_on_memory_layout():
+    value = np.arange(6.0).reshape(2, 3)
+    assert manifest.digest(np.asfortranarray(value)) == manifest.digest(value)
+
+
+@pytest.mark.parametrize(
+    "like",
+    [
+        _like(),
+        {**_like(), "w": jax.ShapeDtypeStruct((2, 3), jnp.float32)},
+        {**_like(), "w": np.zeros((2, 3), np.float32)},
+        {"w": jnp.zeros((2, 3)), "head": optax.MaskedNode()},
+        {"w": jnp.zeros((2, 3))},
+        _like(later=optax.MaskedNode()),
+    ],
+)
+def test_like_that_fits(like):
+    manifest.check_like(_manifest(), like)
+
+
+@pytest.mark.parametrize(
+    ("like", "message"),
+    [
+        (_like(w=jnp.zeros((3, 2))), r"like\['w'\] has shape \(3, 2\), but the anchor of task"),
+        (_like(w=jnp.zeros((2, 3), jnp.bfloat16)), r"like\['w'\] is bfloat16.*is float32 there"),
+        (_like(w=jnp.zeros((2, 3), jnp.int32)), r"like\['w'\] is int32.*nothing is cast"),
+        (_like(w=1.0), r"like\['w'\] has shape \(\)"),
+        (_like(w=optax.MaskedNode()), r"like masks leaf \['w'\].*give the parameter there"),
+        ({"head": jnp.zeros(3)}, r"like has no leaf \['w'\].*another model"),
+        (_like(later=jnp.zeros(2)), r"no leaf \['later'\], which like has.*optax.MaskedNode\(\)"),
+        (_like(head_b=jnp.zeros(2)), r"no leaf \['head_b'\]"),
+    ],
+)
+def test_like_that_does_not_fit_is_told_the_leaf(like, message):
+    with pytest.raises(TreeMismatchError, match=message):
+        manifest.check_like(_manifest(), like)
+
+
+@pytest.mark.parametrize(
+    "task", ["", "  ", "a\n", "\x00", "\x1b[1m", "\ud800", "a" * 201, None, 3, b"birds"]
+)
+def test_a_task_needs_a_printable_name(task):
+    with pytest.raises(ValueError, match="task must be a name of 1 to 200 printable characters"):
+        manifest.check_task_name(task)
+
+
+@pytest.mark.parametrize("task", ["birds", "../../etc", "a/b", "3", "Vögel 鳥", "a" * 200])
+def test_any_printable_name_will_do(task):
+    manifest.check_task_name(task)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"objective": ""}, "objective must be a name"),
+        ({"objective": len}, "objective must be a name"),
+        ({"num_samples": -1}, "num_samples must be an int of at least 0, got -1"),
+        ({"num_samples": 1.5}, "num_samples must be"),
+        ({"num_samples": True}, "num_samples must be"),
+        ({"extra": {"a": float("nan")}}, "extra must be plain JSON"),
+        ({"extra": {"a": np.ones(2)}}, "extra must be plain JSON"),
+        ({"extra": {"a": (1, 2)}}, "lists and not tuples"),
+        ({"extra": {1: "a"}}, "str keys"),
+        ({"extra": [1]}, "extra must be a dict"),
+    ],
+)
+def test_what_describes_an_anchor_is_checked(changes, message):
+    good = {"objective": "l2_norm", "num_samples": 0, "extra": {"a": [1, None, {"b": 0.1}]}}
+    manifest.check_description(**good)
+    with pytest.raises(ValueError, match=message):
+        manifest.check_description(**{**good, **changes})

@@ -1,0 +1,167 @@
+"""A sequence learned, stopped and resumed; methods as they act in it."""
+
+import dataclasses
+import functools
+import json
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import mas_jax
+from experiments import checkpoint, sequence
+from experiments.methods import MAS
+from experiments.networks import TRUNK_ONLY
+from experiments.results import SeedRecord
+from experiments.sequence import Epoch, Setup
+from tests import tiny
+
+
+class StopError(Exception):
+    """What a test stops a run with."""
+
+
+@functools.cache
+def prepared(method: str) -> Setup:
+    """Compiled once for all tests."""
+    return sequence.prepare(tiny.Tiny(), tiny.Tiny().methods[method], tiny.tasks())
+
+
+def learn(
+    method: str, folder: Path, *, stop_at: tuple[int, int] | None = None, seed: int = 0
+) -> SeedRecord:
+    def report(epoch: Epoch) -> None:
+        if stop_at == (epoch.task, epoch.epoch):
+            raise StopError
+
+    return sequence.learn(prepared(method), seed, folder, report)
+
+
+def without_times(record: SeedRecord) -> SeedRecord:
+    return dataclasses.replace(record, seconds=())
+
+
+def as_lists(record: SeedRecord) -> str:
+    """Tuples and the lists that JSON makes of them, alike."""
+    return json.dumps(dataclasses.asdict(record))
+
+
+@pytest.mark.parametrize("method", ["finetune", "joint", "mas"])
+@pytest.mark.parametrize("stop_at", [(0, 1), (1, 0), (2, 2)])
+def test_a_stopped_run_goes_on_to_the_same_result_bit_for_bit(
+    tmp_path: Path, method: str, stop_at: tuple[int, int]
+) -> None:
+    whole = learn(method, tmp_path / "whole")
+    with pytest.raises(StopError):
+        learn(method, tmp_path / "stopped", stop_at=stop_at)
+    resumed = learn(method, tmp_path / "stopped")
+    assert as_lists(without_times(resumed)) == as_lists(without_times(whole))
+    states = [checkpoint.load(tmp_path / name / "state.msgpack") for name in ("whole", "stopped")]
+    params = [state[0] for state in states if state is not None]
+    jax.tree.map(np.testing.assert_array_equal, *params)
+
+
+def test_a_run_stopped_between_anchor_and_state_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = learn("mas", tmp_path / "whole")
+    save, saved = checkpoint.save, []
+
+    def stop_at_second(path: Path, params: Any, record: SeedRecord) -> None:
+        saved.append(record)
+        if len(saved) == 2:
+            raise StopError
+        save(path, params, record)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint, "save", stop_at_second)
+        with pytest.raises(StopError):
+            learn("mas", tmp_path / "stopped")
+    assert len(mas_jax.AnchorStore(tmp_path / "stopped" / "anchors").tasks()) == 2
+    resumed = learn("mas", tmp_path / "stopped")
+    assert as_lists(without_times(resumed)) == as_lists(without_times(whole))
+
+
+def test_a_finished_run_is_only_read(tmp_path: Path) -> None:
+    whole = learn("mas", tmp_path)
+    assert as_lists(learn("mas", tmp_path, stop_at=(0, 0))) == as_lists(whole)
+
+
+def test_seeds_differ(tmp_path: Path) -> None:
+    assert learn("mas", tmp_path / "0").loss != learn("mas", tmp_path / "1", seed=1).loss
+
+
+def test_mas_moves_less_of_what_mattered_than_finetuning_does(tmp_path: Path) -> None:
+    for method in ("mas", "finetune"):  # the first task, without an anchor, is the same for both
+        learn(method, tmp_path / method)
+    states = {
+        name: checkpoint.load(tmp_path / name / "state.msgpack") for name in ("mas", "finetune")
+    }
+    params = {name: state[0] for name, state in states.items() if state is not None}
+    anchor = mas_jax.AnchorStore(tmp_path / "mas" / "anchors").restore("4/1", like=params["mas"])
+    moved = {name: float(mas_jax.penalty(params[name], anchor, 1.0)) for name in params}
+    assert 0 < moved["mas"] < 0.5 * moved["finetune"]
+
+
+def test_strength_0_is_finetuning(tmp_path: Path) -> None:
+    free = sequence.prepare(tiny.Tiny(), MAS(strength=0.0), tiny.tasks())
+    record = sequence.learn(free, 0, tmp_path / "free", lambda _: None)
+    assert record.accuracy == learn("finetune", tmp_path / "finetune").accuracy
+
+
+def test_importance_in_the_record_covers_the_trunk_alone(tmp_path: Path) -> None:
+    record = learn("mas", tmp_path)
+    assert set(record.importance) == {"trunk/hidden_0/bias", "trunk/hidden_0/kernel"}
+    kernel = record.importance["trunk/hidden_0/kernel"]
+    assert sum(kernel["counts"]) + kernel["zeros"] == 8 * 6
+    assert learn("finetune", tmp_path / "finetune").importance == {}
+
+
+def test_the_last_stored_anchor_adds_the_last_tasks_importance(tmp_path: Path) -> None:
+    learn("mas", tmp_path)
+    setup = prepared("mas")
+    state = checkpoint.load(tmp_path / "state.msgpack")
+    assert state is not None
+    params = jax.tree.map(jnp.asarray, state[0])
+
+    store = mas_jax.AnchorStore(tmp_path / "anchors")
+    assert store.tasks() == ["4/1", "2/3", "0/5"]
+    before, last = (store.restore(name, like=params) for name in ("2/3", "0/5"))
+    jax.tree.map(np.testing.assert_array_equal, last.params["trunk"], params["trunk"])
+
+    # The last task's examples without their filling, through the library's host loop.
+    real = jax.tree.map(lambda x: x[: int(setup.training[2].size)], setup.training[2].batch)
+    omega = mas_jax.estimate_importance(setup.apply_fn, params, [real], mask=TRUNK_ONLY)
+    jax.tree.map(
+        lambda a, b, c: np.testing.assert_allclose(a + b, c, rtol=1e-5),
+        before.importance, omega, last.importance,
+    )  # fmt: skip
+
+
+def test_training_that_diverges_says_what_to_lower(tmp_path: Path) -> None:
+    config = dataclasses.replace(tiny.Tiny(), learning_rate=1e30)
+    setup = sequence.prepare(config, config.methods["finetune"], tiny.tasks())
+    with pytest.raises(FloatingPointError, match=r"diverged: loss .* task 4/1.*--learning-rate"):
+        sequence.learn(setup, 0, tmp_path, lambda _: None)
+
+
+def test_a_damaged_state_is_refused_by_name(tmp_path: Path) -> None:
+    learn("finetune", tmp_path)
+    file = tmp_path / "state.msgpack"
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(bytes(content))
+    with pytest.raises(ValueError, match=r"state\.msgpack is damaged.*Remove the folder"):
+        learn("finetune", tmp_path)
+
+
+def test_learning_rate_falls_along_a_cosine_within_a_task() -> None:
+    config = dataclasses.replace(tiny.Tiny(), epochs=4, learning_rate=0.2)
+    rates = [sequence.learning_rate(config, epoch) for epoch in range(4)]
+    # 0.2 · (1 + cos(π e / 4)) / 2 for e = 0 … 3, with cos(π/4) = 0.70711.
+    np.testing.assert_allclose(rates, [0.2, 0.170711, 0.1, 0.029289], atol=1e-6)
+    constant = dataclasses.replace(config, schedule="constant")
+    assert [sequence.learning_rate(constant, epoch) for epoch in (0, 3)] == [0.2, 0.2]
