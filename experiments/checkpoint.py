@@ -43,4 +43,4 @@ def load(path: Path) -> tuple[Any, SeedRecord] | None:
             f"{path.parent} to learn that seed again from the start; nothing else is affected"
         )
     state = serialization.msgpack_restore(content)
-    return state["params"], SeedRecord(**json.loads(state["record"]))
+    return state["params"], SeedRecord(**json.loads(str(state["record"])))

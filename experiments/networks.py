@@ -1,6 +1,6 @@
 """The networks, with one head per task, and their outputs as the tasks see them."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -45,14 +45,25 @@ class MultiHeadMLP(nn.Module):
         self.heads = nn.Dense(len(self.head_outputs[0]))
 
     def __call__(self, batch: Batch) -> jax.Array:
-        logits_BxC = self.heads(self.trunk(batch.inputs))
-        return jnp.where(self.visible(batch), logits_BxC, 0.0)
+        outputs_BxC = self.heads(self.trunk(batch.inputs))
+        return jnp.where(self.visible(batch), outputs_BxC, 0.0)
 
     def visible(self, batch: Batch) -> jax.Array:
         """(B, C) bool: which outputs are those of the sample's own head."""
         return jnp.array(self.head_outputs)[batch.tasks]
 
 
-def masked_logits(model: MultiHeadMLP, outputs_BxC: jax.Array, batch: Batch) -> jax.Array:
-    """`outputs` with other tasks' classes out of the running (a finite −∞: no NaN gradients)."""
+def outputs(model: MultiHeadMLP, params: Any, batch: Batch) -> jax.Array:
+    """(B, C): the network's function, with the outputs of other tasks' heads at 0."""
+    result = model.apply({"params": params}, batch)
+    assert isinstance(result, jax.Array)
+    return result
+
+
+def logits(model: MultiHeadMLP, params: Any, batch: Batch) -> jax.Array:
+    """(B, C): the outputs, other tasks' classes out of the running.
+
+    They are at a finite −∞: an infinite one makes gradients NaN.
+    """
+    outputs_BxC = outputs(model, params, batch)
     return jnp.where(model.visible(batch), outputs_BxC, jnp.finfo(outputs_BxC.dtype).min)

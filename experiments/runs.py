@@ -1,5 +1,6 @@
 """A run: all seeds of one method of one experiment, resumed where it was stopped."""
 
+import dataclasses
 import inspect
 import json
 from collections.abc import Sequence
@@ -44,21 +45,21 @@ def run(
     folder = out / method
     _claim(folder, configs.settings(config, method))
     setup = sequence.prepare(config, learning_method, tasks)
-    records = []
+    result = Result(
+        experiment=experiment,
+        method=method,
+        description=inspect.getdoc(config) or "",
+        tasks=setup.task_names,
+        published={source: dict(numbers) for source, numbers in config.published.items()},
+        config=configs.settings(config, method),
+        command=command,
+        versions=results.versions(),
+        machine=results.machine(),
+        seeds=(),
+    )
     for seed in range(config.first_seed, config.first_seed + config.seeds):
-        records.append(sequence.learn(setup, seed, folder / f"seed_{seed}", report))
-        result = Result(
-            experiment=experiment,
-            method=method,
-            description=inspect.getdoc(config) or "",
-            tasks=setup.task_names,
-            published={source: dict(numbers) for source, numbers in config.published.items()},
-            config=configs.settings(config, method),
-            command=command,
-            versions=results.versions(),
-            machine=results.machine(),
-            seeds=tuple(records),
-        )
+        record = sequence.learn(setup, seed, folder / f"seed_{seed}", report)
+        result = dataclasses.replace(result, seeds=(*result.seeds, record))
         results.write(result, folder / results.FILE_NAME)
     return result
 

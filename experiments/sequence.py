@@ -1,6 +1,7 @@
 """One seed: a network learns the tasks of a sequence, one after the other."""
 
 import dataclasses
+import functools
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -16,7 +17,7 @@ from experiments import checkpoint
 from experiments.config import SequenceConfig
 from experiments.data.types import Examples, Task
 from experiments.methods import Learned, Method
-from experiments.networks import MultiHeadMLP
+from experiments.networks import MultiHeadMLP, outputs
 from experiments.results import SeedRecord, histogram
 from experiments.training import DeviceExamples, Learner, make_learner, to_device
 
@@ -48,13 +49,13 @@ class Setup(NamedTuple):
 
 def prepare(config: SequenceConfig, method: Method, tasks: Sequence[Task]) -> Setup:
     """Put the tasks on the device and build the functions that learn them."""
-    outputs = sorted({label for task in tasks for label in task.classes})
-    heads = tuple(tuple(label in task.classes for label in outputs) for task in tasks)
+    labels = sorted({label for task in tasks for label in task.classes})
+    heads = tuple(tuple(label in task.classes for label in labels) for task in tasks)
     model = MultiHeadMLP(config.hidden_sizes, heads)
     sgd = optax.inject_hyperparams(optax.sgd)(config.learning_rate, momentum=config.momentum)
     learner = make_learner(model, optax.chain(method.transformation(), sgd), config.batch_size)
 
-    indexed = [(index, relabelled(task, outputs)) for index, task in enumerate(tasks)]
+    indexed = [(index, relabelled(task, labels)) for index, task in enumerate(tasks)]
     parts = [[indexed[j] for j in method.training_tasks(i)] for i in range(len(tasks))]
     training = [[(i, task.train) for i, task in part] for part in parts]
     evaluated = [(i, getattr(task, config.evaluate_on)) for i, task in indexed]
@@ -66,7 +67,7 @@ def prepare(config: SequenceConfig, method: Method, tasks: Sequence[Task]) -> Se
         learner=learner,
         training=tuple(to_device(part, length) for part in training),
         evaluation=to_device(evaluated, sum(len(examples.labels) for _, examples in evaluated)),
-        apply_fn=lambda params, batch: model.apply({"params": params}, batch),
+        apply_fn=functools.partial(outputs, model),
     )
 
 
@@ -84,7 +85,7 @@ def learn(setup: Setup, seed: int, folder: Path, report: Report) -> SeedRecord:
         params = setup.learner.init(
             jax.random.fold_in(key, len(setup.task_names)), setup.evaluation
         )
-        memory = setup.method.init_memory(params)
+        memory = None
         record = SeedRecord(seed=seed, untrained=_evaluate(setup, params))
     else:
         params, record = restored
@@ -169,11 +170,11 @@ def learning_rate(config: SequenceConfig, epoch: int) -> float:
     return config.learning_rate * 0.5 * (1 + math.cos(math.pi * epoch / config.epochs))
 
 
-def relabelled(task: Task, outputs: Sequence[int]) -> Task:
-    """`task` with its labels replaced by the numbers of the network's outputs (sorted labels)."""
+def relabelled(task: Task, known: Sequence[int]) -> Task:
+    """`task` with labels replaced by their position in `known`: the number of their output."""
 
     def rename(examples: Examples) -> Examples:
-        return examples._replace(labels=np.searchsorted(outputs, examples.labels).astype(np.int32))
+        return examples._replace(labels=np.searchsorted(known, examples.labels).astype(np.int32))
 
     return task._replace(
         train=rename(task.train), validation=rename(task.validation), test=rename(task.test)

@@ -17,7 +17,7 @@ PUBLISHED = {
 
 
 def _methods() -> dict[str, Method]:
-    return {"finetune": FineTune(), "joint": Joint(), "mas": MAS(strength=0.2)}
+    return {"finetune": FineTune(), "joint": Joint(), "mas": MAS(strength=0.1)}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

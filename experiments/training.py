@@ -8,8 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from experiments import networks
 from experiments.data.types import Examples
-from experiments.networks import Batch, MultiHeadMLP, masked_logits
+from experiments.networks import Batch, MultiHeadMLP
 
 
 class DeviceExamples(NamedTuple):
@@ -60,9 +61,9 @@ def make_learner(
     """Build the training and evaluation functions, each compiled once per shape of its data."""
 
     def loss_fn(params: Any, batch: Batch, labels: jax.Array, weights: jax.Array) -> Any:
-        logits = masked_logits(model, model.apply({"params": params}, batch), batch)
-        losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
-        hits = (logits.argmax(-1) == labels).astype(jnp.float32)
+        logits_BxC = networks.logits(model, params, batch)
+        losses = optax.softmax_cross_entropy_with_integer_labels(logits_BxC, labels)
+        hits = (logits_BxC.argmax(-1) == labels).astype(jnp.float32)
         loss_sum, hit_sum = jnp.sum(weights * losses), jnp.sum(weights * hits)
         return loss_sum / jnp.sum(weights), EpochInfo(loss_sum, hit_sum)
 
@@ -101,9 +102,9 @@ def make_learner(
 
     def accuracy_per_task(params: Any, examples: DeviceExamples) -> jax.Array:
         batch = examples.batch
-        logits = masked_logits(model, model.apply({"params": params}, batch), batch)
+        logits_NxC = networks.logits(model, params, batch)
         real = (jnp.arange(len(examples.labels)) < examples.size).astype(jnp.float32)
-        hits = real * (logits.argmax(-1) == examples.labels).astype(jnp.float32)
+        hits = real * (logits_NxC.argmax(-1) == examples.labels).astype(jnp.float32)
         of_task_NxT = jax.nn.one_hot(batch.tasks, len(model.head_outputs))
         return hits @ of_task_NxT / (real @ of_task_NxT)
 

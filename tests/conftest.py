@@ -1,5 +1,6 @@
 """Strict numerics, no network, and the small networks that several test files share."""
 
+import itertools
 import os
 import socket
 from collections.abc import Callable, Iterator
@@ -13,10 +14,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-# Both strict: a silent promotion or broadcast in the library is a bug. A test of somebody else's
-# code that needs one (optax's schedules divide an int32 count by a float) says so for that call.
+# A silent broadcast is a bug everywhere. A silent promotion of dtypes is one in the library: its
+# tests ask for `strict_dtypes`, which optax's Adam and schedules would not survive.
 jax.config.update("jax_numpy_rank_promotion", "raise")
-jax.config.update("jax_numpy_dtype_promotion", "strict")
 
 # Compilation makes a first example slow, and a failure must come back in the next run.
 hypothesis.settings.register_profile(
@@ -49,6 +49,13 @@ def no_network() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="module")
+def strict_dtypes() -> Iterator[None]:
+    """Refuse every implicit promotion of dtypes."""
+    with jax.numpy_dtype_promotion("strict"):
+        yield
+
+
 @pytest.fixture(scope="session")
 def mlp() -> Mlp:
     """A 4-5-3 network with biases."""
@@ -59,7 +66,7 @@ def mlp() -> Mlp:
             "kernel": rng.normal(size=(rows, columns)) / np.sqrt(rows),
             "bias": 0.1 * rng.normal(size=columns),
         }
-        for i, (rows, columns) in enumerate(zip(sizes, sizes[1:], strict=False))
+        for i, (rows, columns) in enumerate(itertools.pairwise(sizes))
     }
     # The float64 copy holds the float32 numbers, so that only the arithmetic differs.
     params = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float32), params64)

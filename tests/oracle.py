@@ -124,9 +124,7 @@ def batch_importance(
         for x in batch:
             signed = map_network(np.add, signed, sample_gradient(params, x, objective))
         size = len(batch)
-        total = map_network(
-            lambda t, s, n=size: t + n * reduce(magnitude, s / n), total, signed
-        )
+        total = map_network(lambda t, s, n=size: t + n * reduce(magnitude, s / n), total, signed)
         count += size
     return map_network(lambda t: t / count, total)
 

@@ -12,6 +12,8 @@ import mas_jax
 from mas_jax import Anchor, consolidate
 from tests import oracle
 
+pytestmark = pytest.mark.usefixtures("strict_dtypes")
+
 # Each rule with the number it needs.
 RULES = {
     "sum": {},
@@ -27,7 +29,10 @@ each_rule = pytest.mark.parametrize("rule", RULES)
 def make(params=1.0, omega=1.0):
     """Params and importance of a model with a masked head."""
     return (
-        {"trunk": {"w": jnp.full(2, params), "b": jnp.full((), params)}, "head": jnp.full(3, params)},
+        {
+            "trunk": {"w": jnp.full(2, params), "b": jnp.full((), params)},
+            "head": jnp.full(3, params),
+        },
         {"trunk": {"w": jnp.full(2, omega), "b": jnp.full((), omega)}, "head": optax.MaskedNode()},
     )
 
@@ -114,7 +119,9 @@ def test_params_keep_their_dtype_and_importance_is_float32(rule, dtype):
 def test_float64_is_kept(rule):
     with jax.enable_x64(True):
         params, omega = {"w": jnp.ones(2)}, {"w": jnp.full(2, 1e-12)}
-        anchor = consolidate(consolidate(None, params, omega), params, omega, rule=rule, **RULES[rule])
+        anchor = consolidate(
+            consolidate(None, params, omega), params, omega, rule=rule, **RULES[rule]
+        )
         assert anchor.params["w"].dtype == anchor.importance["w"].dtype == jnp.float64
 
 
@@ -168,12 +175,12 @@ def test_jit_changes_nothing_and_compiles_once(rule):
         ({"rule": "median"}, "rule must be one of 'sum', 'mean', 'decay', 'max', got 'median'"),
         ({"rule": "mean"}, "num_tasks, the number of tasks .*rule='mean', num_tasks=None"),
         ({"rule": "mean", "num_tasks": 0}, r"num_tasks, .*\(at least 1\).*num_tasks=0"),
-        ({"num_tasks": 2}, 'goes with rule="mean" and only with it; got rule=\'sum\''),
+        ({"num_tasks": 2}, "goes with rule=\"mean\" and only with it; got rule='sum'"),
         ({"rule": "decay"}, "decay, a factor between 0 and 1, .*rule='decay', decay=None"),
         ({"rule": "decay", "decay": 1.5}, "decay, a factor between 0 and 1, .*decay=1.5"),
         ({"rule": "decay", "decay": -0.1}, "decay, a factor between 0 and 1, .*decay=-0.1"),
         ({"rule": "decay", "decay": float("nan")}, "decay, a factor between 0 and 1, .*decay=nan"),
-        ({"decay": 0.5}, 'goes with rule="decay" and only with it; got rule=\'sum\''),
+        ({"decay": 0.5}, "goes with rule=\"decay\" and only with it; got rule='sum'"),
     ],
 )
 @pytest.mark.parametrize("first", [True, False])

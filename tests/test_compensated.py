@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 
 from mas_jax import compensated
 
+pytestmark = pytest.mark.usefixtures("strict_dtypes")
+
 add = jax.jit(compensated.add)
 FLOAT32 = st.floats(-1e6, 1e6, width=32, allow_subnormal=False)
 

@@ -10,10 +10,9 @@ from mas_jax import metrics
 from tests import oracle
 
 FRACTION = st.floats(0, 1, allow_subnormal=False)
-
-
-def matrices(tasks=st.integers(2, 5)):
-    return tasks.flatmap(lambda n: arrays.arrays(np.float64, (n, n), elements=FRACTION))
+MATRICES = st.integers(2, 5).flatmap(
+    lambda tasks: arrays.arrays(np.float64, (tasks, tasks), elements=FRACTION)
+)
 
 
 # Three tasks. After the last: 0.5, 0.6, 0.9. Just learned: 1.0, 0.8, 0.9. The best of task 0
@@ -43,7 +42,7 @@ def test_forgetting_is_negative_where_a_task_got_better_than_ever():
     assert metrics.forgetting([[0.5, 0.0], [0.7, 1.0]]) == pytest.approx(-0.2)
 
 
-@given(matrices(), st.randoms(use_true_random=False))
+@given(MATRICES, st.randoms(use_true_random=False))
 def test_accuracy_metrics_agree_with_the_oracle(accuracy, random):
     vector = [random.random() for _ in accuracy]
     rows = accuracy.tolist()
@@ -60,13 +59,13 @@ def test_accuracy_metrics_agree_with_the_oracle(accuracy, random):
     )
 
 
-@given(matrices())
+@given(MATRICES)
 def test_forgetting_is_at_least_minus_backward_transfer(accuracy):
     # The best moment is never worse than the moment of learning.
     assert metrics.forgetting(accuracy) >= -metrics.backward_transfer(accuracy) - 1e-12
 
 
-@given(matrices())
+@given(MATRICES)
 def test_what_is_not_read_may_be_unknown(accuracy):
     lower = np.where(np.tri(len(accuracy), dtype=bool), accuracy, np.nan)
     assert metrics.average_accuracy(lower) == metrics.average_accuracy(accuracy)

@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 import mas_jax
 from tests import oracle
 
+pytestmark = pytest.mark.usefixtures("strict_dtypes")
+
 OBJECTIVES = {
     "squared_l2": mas_jax.squared_l2_norm,
     "l2": mas_jax.l2_norm,

@@ -12,6 +12,8 @@ import mas_jax
 from mas_jax import per_sample, trees
 from tests import oracle
 
+pytestmark = pytest.mark.usefixtures("strict_dtypes")
+
 
 def signed(grads):
     return grads
@@ -33,9 +35,7 @@ def linear_engine(**options):
 
 @pytest.mark.parametrize("microbatch_size", [1, 2, 3, 7, 100, None])
 def test_sums_agree_with_the_oracle_for_every_microbatch_size(mlp, microbatch_size):
-    engine = per_sample.vmap_engine(
-        mlp.apply_fn, mas_jax.squared_l2_norm, jnp.abs, microbatch_size
-    )
+    engine = per_sample.vmap_engine(mlp.apply_fn, mas_jax.squared_l2_norm, jnp.abs, microbatch_size)
     weights = [1.0, 0.5, 2.0, 0.0, 1.0, 3.0, 0.25]
     result = run(engine, mlp.params, mlp.inputs, weights)
     expected = oracle.importance(mlp.params64, mlp.inputs, weights)
@@ -133,7 +133,10 @@ def test_sums_of_low_precision_gradients_are_float32(dtype, microbatch_size):
 @pytest.mark.parametrize(
     ("apply_fn", "message"),
     [
-        (lambda params, x: linear(params, x).mean(), r"\(the tree is a single leaf\) has shape \(\)"),
+        (
+            lambda params, x: linear(params, x).mean(),
+            r"\(the tree is a single leaf\) has shape \(\)",
+        ),
         (lambda params, x: linear(params, x)[0], r"has shape \(3,\) for a batch of 1 sample"),
         (
             lambda params, x: {"a": linear(params, x), "loss": jnp.zeros(())},

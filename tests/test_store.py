@@ -283,8 +283,10 @@ def test_a_save_that_orbax_skips_is_an_error(store, monkeypatch):
 
 def test_a_write_that_fails_is_an_error_and_leaves_nothing(store, monkeypatch):
     _save(store, "birds")
+    (store.directory / "9.orbax-checkpoint-tmp" / "anchor").mkdir(parents=True)
 
     def fail(*_args, **_kwargs):
+        assert not list(store.directory.glob("*-tmp")), "the disk is still full of leftovers"
         (store.directory / "1.orbax-checkpoint-tmp" / "anchor").mkdir(parents=True)
         raise OSError("no space left")
 

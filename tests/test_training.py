@@ -6,9 +6,9 @@ import numpy as np
 import optax
 import pytest
 
-from experiments import training
+from experiments import networks, training
 from experiments.data.types import Examples
-from experiments.networks import Batch, MultiHeadMLP, masked_logits
+from experiments.networks import MultiHeadMLP
 from experiments.training import DeviceExamples, Learner, make_learner, to_device
 
 HEADS = ((True, True, False, False), (False, False, True, True))
@@ -109,8 +109,7 @@ def test_accuracy_per_task_counts_real_examples_of_each_task() -> None:
     examples = to_device([(0, some_examples(7)), (1, some_examples(9, 2))], length=40)
     learner = sgd_learner(8)
     params = learner.init(jax.random.key(3), examples)
-    outputs = MODEL.apply({"params": params}, examples.batch)
-    logits = np.asarray(masked_logits(MODEL, outputs, examples.batch))[:16]
+    logits = np.asarray(networks.logits(MODEL, params, examples.batch))[:16]
     hits = logits.argmax(1) == np.asarray(examples.labels)[:16]
     expected = [hits[:7].mean(), hits[7:].mean()]
     np.testing.assert_allclose(learner.accuracy_per_task(params, examples), expected, rtol=1e-6)
@@ -119,10 +118,10 @@ def test_accuracy_per_task_counts_real_examples_of_each_task() -> None:
 def test_outputs_of_other_heads_are_zero_and_out_of_the_running() -> None:
     examples = to_device([(1, some_examples(6, 2))], length=6)
     params = sgd_learner(8).init(jax.random.key(0), examples)
-    outputs = MODEL.apply({"params": params}, examples.batch)
+    outputs = networks.outputs(MODEL, params, examples.batch)
     assert (np.asarray(outputs)[:, :2] == 0).all()
     assert (np.asarray(outputs)[:, 2:] != 0).all()
-    masked = masked_logits(MODEL, outputs, examples.batch)
+    masked = networks.logits(MODEL, params, examples.batch)
     assert set(np.asarray(masked.argmax(1)).tolist()) <= {2, 3}
 
 
@@ -131,7 +130,3 @@ def test_tasks_of_different_sizes_share_one_compilation() -> None:
     for size in (9, 20, 15):
         trained(learner, to_device([(0, some_examples(size))], length=20))
     assert learner.train_epoch._cache_size() == 1  # type: ignore[attr-defined]
-
-
-def test_batch_is_a_pytree_of_inputs_and_tasks() -> None:
-    assert Batch._fields == ("inputs", "tasks")

@@ -85,8 +85,8 @@ def network(params: list[dict[str, jax.Array]], inputs: jax.Array) -> jax.Array:
     """The MLP's outputs."""
     *hidden, last = params
     for layer in hidden:
-        inputs = jax.nn.relu(inputs @ layer["kernel"] + layer["bias"])
-    return inputs @ last["kernel"] + last["bias"]
+        inputs = jax.nn.relu(inputs @ layer["kernel"] + layer["bias"][None])
+    return inputs @ last["kernel"] + last["bias"][None]
 
 
 def _runner(

@@ -22,8 +22,11 @@ class Learned(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Method:
-    """Plain training. A method overrides what it does differently, and keeps no state itself:
-    what it carries from task to task is its memory, a pytree that it is given and returns."""
+    """Plain training; a method overrides what it does differently.
+
+    It keeps no state itself: what it carries from task to task is its memory, a pytree that it is
+    given and returns, None before the first task.
+    """
 
     def transformation(self) -> optax.GradientTransformation:
         """What is chained before the optimizer."""
@@ -32,10 +35,6 @@ class Method:
     def training_tasks(self, task: int) -> Sequence[int]:
         """The tasks whose training examples are used while `task` is learned."""
         return (task,)
-
-    def init_memory(self, params: Any) -> Any:
-        """The memory before the first task."""
-        del params
 
     def begin_task(self, opt_state: Any, memory: Any) -> Any:
         """The optimizer's state for a new task, given a fresh one."""
@@ -52,8 +51,7 @@ class Method:
 
     def load_memory(self, params: Any, folder: Path, task: str) -> Any:
         """The memory that `save_memory` kept after `task`."""
-        del folder, task
-        return self.init_memory(params)
+        del params, folder, task
 
     def importance(self, memory: Any) -> Any:
         """Ω in the memory, for the report's histograms; None for a method without one."""

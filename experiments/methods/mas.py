@@ -33,14 +33,11 @@ class MAS(Method):
     def transformation(self) -> optax.GradientTransformation:
         return mas_jax.anchor_penalty(self.strength, mask=TRUNK_ONLY)
 
-    def init_memory(self, params: Any) -> mas_jax.Anchor:
-        # An optimizer that has met no anchor holds the neutral one: θ* = 0, Ω = 0.
-        return self.transformation().init(params).anchor
+    def begin_task(self, opt_state: Any, memory: mas_jax.Anchor | None) -> Any:
+        # Before the first task the optimizer's own anchor, which pulls nothing, is the right one.
+        return opt_state if memory is None else mas_jax.with_anchor(opt_state, memory)
 
-    def begin_task(self, opt_state: Any, memory: mas_jax.Anchor) -> Any:
-        return mas_jax.with_anchor(opt_state, memory)
-
-    def end_task(self, memory: mas_jax.Anchor, learned: Learned) -> mas_jax.Anchor:
+    def end_task(self, memory: mas_jax.Anchor | None, learned: Learned) -> mas_jax.Anchor:
         omega = task_importance(learned.apply_fn, learned.params, learned.examples)
         return mas_jax.consolidate(memory, learned.params, omega, rule=self.rule)
 
@@ -52,11 +49,10 @@ class MAS(Method):
         store.save(learned.name, memory, objective="squared_l2_norm", num_samples=size)
 
     def load_memory(self, params: Any, folder: Path, task: str) -> mas_jax.Anchor:
-        like = self.init_memory(params).params
-        return mas_jax.AnchorStore(folder / "anchors").restore(task, like=like)
+        return mas_jax.AnchorStore(folder / "anchors").restore(task, like=params)
 
-    def importance(self, memory: mas_jax.Anchor) -> Any:
-        return memory.importance
+    def importance(self, memory: mas_jax.Anchor | None) -> Any:
+        return None if memory is None else memory.importance
 
 
 @functools.partial(jax.jit, static_argnums=0)

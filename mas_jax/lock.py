@@ -1,0 +1,72 @@
+"""One writer at a time: a lock on a directory that the kernel frees when its owner dies."""
+
+import contextlib
+import fcntl
+import json
+import os
+import pathlib
+import socket
+import time
+from collections.abc import Iterator
+from typing import TextIO
+
+from mas_jax.errors import StoreLockedError, StoreNotWritableError
+
+LOCK_FILE = ".lock"
+"""Stays in the directory between writers: removing it would let two of them lock two files."""
+
+
+@contextlib.contextmanager
+def writer_lock(directory: pathlib.Path) -> Iterator[None]:
+    """Hold the directory's lock, creating the directory if need be; never waits.
+
+    Raises StoreLockedError, which names the owner, if another writer holds it (in this process
+    or another), StoreNotWritableError if the directory cannot be created or written to.
+    """
+    with _opened(directory) as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise StoreLockedError(
+                f"the store {directory} is being written to by {_owner(file)}. Try again when it "
+                "has finished; the lock ends with that process, there is nothing to clear away"
+            ) from error
+        try:
+            _sign(file)
+            yield
+        finally:
+            file.truncate(0)
+
+
+@contextlib.contextmanager
+def _opened(directory: pathlib.Path) -> Iterator[TextIO]:
+    """The lock file, open for writing."""
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        file = (directory / LOCK_FILE).open("a+", encoding="utf-8")
+    except OSError as error:
+        raise StoreNotWritableError(
+            f"cannot write to the store {directory}: {error}. Choose a directory in which this "
+            "user may create files"
+        ) from error
+    with file:
+        yield file
+
+
+def _sign(file: TextIO) -> None:
+    """Write who holds the lock, for whoever finds it taken."""
+    file.truncate(0)
+    json.dump({"host": socket.gethostname(), "pid": os.getpid(), "time": time.time()}, file)
+    file.flush()
+
+
+def _owner(file: TextIO) -> str:
+    """Who holds the lock, and for how long, in words."""
+    file.seek(0)
+    try:
+        owner = json.load(file)
+        age = max(0, round(time.time() - owner["time"]))
+        return f"process {owner['pid']} on {owner['host']}, for {age} s so far"
+    except (ValueError, TypeError, KeyError):
+        # Between a writer's lock and its signature there is nothing to read.
+        return "another process"
