@@ -9,7 +9,7 @@ from typing import Any
 
 from flax import serialization
 
-from experiments.results import SeedRecord
+from experiments.results import SeedRecord, seed_record
 
 
 def save(path: Path, params: Any, record: SeedRecord) -> None:
@@ -43,4 +43,4 @@ def load(path: Path) -> tuple[Any, SeedRecord] | None:
             f"{path.parent} to learn that seed again from the start; nothing else is affected"
         )
     state = serialization.msgpack_restore(content)
-    return state["params"], SeedRecord(**json.loads(str(state["record"])))
+    return state["params"], seed_record(json.loads(str(state["record"])))

@@ -1,6 +1,7 @@
 """The settings that every experiment on a sequence of tasks shares."""
 
 import dataclasses
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar, Literal
@@ -71,7 +72,7 @@ WITHOUT_EFFECT = ("seeds", "first_seed", "data_dir", "methods")
 
 
 def settings(config: SequenceConfig, method: str) -> dict[str, object]:
-    """The settings that determine the numbers of one method, as plain data."""
+    """The settings that determine the numbers of one method, as plain JSON (lists, not tuples)."""
     plain = dataclasses.asdict(config)
     kept = {name: value for name, value in plain.items() if name not in WITHOUT_EFFECT}
-    return {**kept, "method": {"name": method, **plain["methods"][method]}}
+    return json.loads(json.dumps({**kept, "method": {"name": method, **plain["methods"][method]}}))

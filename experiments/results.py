@@ -29,7 +29,7 @@ class SeedRecord:
       untrained: the accuracy on every task at initialisation.
       loss: row i holds the mean training loss of each epoch of task i.
       seconds: row i holds what task i took, by phase: training, importance, evaluation, saving.
-      importance: Ω at the end, one `Histogram` as a dict per parameter; empty for methods
+      importance: Ω at the end, per parameter what `histogram` returns; empty for methods
         without one.
     """
 
@@ -72,8 +72,13 @@ class Result:
 
 
 def histogram(values: Any, bins_per_decade: int = 4) -> dict[str, Any]:
-    """Count |values| into decades: {"log10_edges": [E + 1], "counts": [E], "zeros": n}."""
+    """Count values ≥ 0 by magnitude: {"log10_edges": [E + 1], "counts": [E], "zeros": n}.
+
+    Raises ValueError for negative, NaN or infinite values.
+    """
     flat = np.asarray(values, np.float64).ravel()
+    if not (np.isfinite(flat) & (flat >= 0)).all():
+        raise ValueError("a histogram of importance wants finite values of at least 0")
     positive = np.log10(flat[flat > 0])
     if positive.size == 0:
         return {"log10_edges": [], "counts": [], "zeros": int(flat.size)}
@@ -133,7 +138,7 @@ def write_json(content: Any, path: Path) -> None:
     """Write `content` as readable JSON, whole or not at all."""
     temporary = path.with_suffix(".tmp")
     with open(temporary, "w", encoding="utf-8") as file:
-        json.dump(content, file, indent=1, default=str)
+        json.dump(content, file, indent=1)
         file.flush()
         os.fsync(file.fileno())
     os.replace(temporary, path)
@@ -145,10 +150,18 @@ def read(path: Path) -> Result:
         content = json.loads(path.read_text(encoding="utf-8"))
         if content.pop("format") != FORMAT:
             raise ValueError("it was written in another format than this version reads")
-        seeds = tuple(SeedRecord(**record) for record in content.pop("seeds"))
-        return Result(**content, seeds=seeds)
+        seeds = tuple(seed_record(record) for record in content.pop("seeds"))
+        tasks = tuple(content.pop("tasks"))
+        return Result(**content, tasks=tasks, seeds=seeds)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{path} is not a result of this version: {error}") from error
+
+
+def seed_record(plain: dict[str, Any]) -> SeedRecord:
+    """A record from what JSON made of it: lists become tuples again."""
+    rows = {name: tuple(map(tuple, plain[name])) for name in ("accuracy", "loss")}
+    sequences = {name: tuple(plain[name]) for name in ("untrained", "seconds")}
+    return SeedRecord(**{**plain, **rows, **sequences})
 
 
 def read_all(directory: Path) -> list[Result]:

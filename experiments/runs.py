@@ -43,7 +43,8 @@ def run(
     """
     learning_method = method_of(config, method)
     folder = out / method
-    _claim(folder, configs.settings(config, method))
+    settings = configs.settings(config, method)
+    _claim(folder, settings)
     setup = sequence.prepare(config, learning_method, tasks)
     result = Result(
         experiment=experiment,
@@ -51,7 +52,7 @@ def run(
         description=inspect.getdoc(config) or "",
         tasks=setup.task_names,
         published={source: dict(numbers) for source, numbers in config.published.items()},
-        config=configs.settings(config, method),
+        config=settings,
         command=command,
         versions=results.versions(),
         machine=results.machine(),
@@ -66,17 +67,16 @@ def run(
 
 def _claim(folder: Path, settings: dict[str, object]) -> None:
     """Make `folder` that of a run with `settings`, or see that it is."""
-    wanted = json.loads(json.dumps(settings, default=str))
     file = folder / "settings.json"
     if not file.exists():
         folder.mkdir(parents=True, exist_ok=True)
-        results.write_json(wanted, file)
+        results.write_json(settings, file)
         return
     held = json.loads(file.read_text(encoding="utf-8"))
     differing = [
-        f"{name} is {held.get(name)} there and {wanted.get(name)} here"
-        for name in sorted(held.keys() | wanted.keys())
-        if held.get(name) != wanted.get(name)
+        f"{name} is {held.get(name)} there and {settings.get(name)} here"
+        for name in sorted(held.keys() | settings.keys())
+        if held.get(name) != settings.get(name)
     ]
     if differing:
         raise ValueError(

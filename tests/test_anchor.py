@@ -140,13 +140,15 @@ def test_the_anchor_is_a_copy():
 
 @each_rule
 def test_the_anchor_outlives_what_it_was_made_of(rule):
-    params, omega = make(params=2.0, omega=1.0)
-    first = consolidate(None, params, omega)
-    second = consolidate(first, params, omega, rule=rule, **RULES[rule])
-    jax.jit(lambda tree: jax.tree.map(jnp.negative, tree), donate_argnums=0)((params, omega, first))
-    assert params["trunk"]["w"].is_deleted()
-    assert omega["trunk"]["w"].is_deleted()
-    np.testing.assert_array_equal(second.params["trunk"]["w"], [2.0, 2.0])
+    donate = jax.jit(lambda tree: jax.tree.map(jnp.negative, tree), donate_argnums=0)
+    inputs = make(params=2.0, omega=1.0)
+    first = consolidate(None, *inputs)
+    donate(inputs)
+    inputs = make(params=3.0, omega=1.0)
+    second = consolidate(first, *inputs, rule=rule, **RULES[rule])
+    donate((inputs, first))
+    assert all(leaf.is_deleted() for leaf in jax.tree.leaves((inputs, first)))
+    np.testing.assert_array_equal(second.params["trunk"]["w"], [3.0, 3.0])
     assert second.importance["trunk"]["w"].sum() > 0
 
 

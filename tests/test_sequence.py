@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import json
 from pathlib import Path
 from typing import Any
 
@@ -44,11 +43,6 @@ def without_times(record: SeedRecord) -> SeedRecord:
     return dataclasses.replace(record, seconds=())
 
 
-def as_lists(record: SeedRecord) -> str:
-    """Tuples and the lists that JSON makes of them, alike."""
-    return json.dumps(dataclasses.asdict(record))
-
-
 @pytest.mark.parametrize("method", ["finetune", "joint", "mas"])
 @pytest.mark.parametrize("stop_at", [(0, 1), (1, 0), (2, 2)])
 def test_a_stopped_run_goes_on_to_the_same_result_bit_for_bit(
@@ -58,7 +52,7 @@ def test_a_stopped_run_goes_on_to_the_same_result_bit_for_bit(
     with pytest.raises(StopError):
         learn(method, tmp_path / "stopped", stop_at=stop_at)
     resumed = learn(method, tmp_path / "stopped")
-    assert as_lists(without_times(resumed)) == as_lists(without_times(whole))
+    assert without_times(resumed) == without_times(whole)
     states = [checkpoint.load(tmp_path / name / "state.msgpack") for name in ("whole", "stopped")]
     params = [state[0] for state in states if state is not None]
     jax.tree.map(np.testing.assert_array_equal, *params)
@@ -82,12 +76,12 @@ def test_a_run_stopped_between_anchor_and_state_goes_on(
             learn("mas", tmp_path / "stopped")
     assert len(mas_jax.AnchorStore(tmp_path / "stopped" / "anchors").tasks()) == 2
     resumed = learn("mas", tmp_path / "stopped")
-    assert as_lists(without_times(resumed)) == as_lists(without_times(whole))
+    assert without_times(resumed) == without_times(whole)
 
 
 def test_a_finished_run_is_only_read(tmp_path: Path) -> None:
     whole = learn("mas", tmp_path)
-    assert as_lists(learn("mas", tmp_path, stop_at=(0, 0))) == as_lists(whole)
+    assert learn("mas", tmp_path, stop_at=(0, 0)) == whole
 
 
 def test_seeds_differ(tmp_path: Path) -> None:

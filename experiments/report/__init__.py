@@ -1,0 +1,5 @@
+"""Reports: one self-contained page, every table and picture made from the results' JSON alone."""
+
+from experiments.report.writer import write_report
+
+__all__ = ["write_report"]
