@@ -75,15 +75,20 @@ def consolidate(
     )
     if anchor is not None:
         checks.check_same_leaves("importance", importance, "anchor", anchor.importance)
-        before = trees.like(importance, anchor.importance)
+        checks.check_importance(anchor.importance)
+        before = jax.tree.map(
+            lambda new, old: jnp.asarray(old, new.dtype),
+            importance,
+            trees.like(importance, anchor.importance),
+        )
         importance = _combine(rule, before, importance, num_tasks, decay)
     return Anchor(jax.tree.map(lambda leaf: jnp.array(leaf, copy=True), anchored), importance)
 
 
 def anchored_params(params: Params, importance: Importance) -> Params:
     """The leaves of `params` that `importance` covers, in its structure; checked to fit."""
-    known = trees.leaves_by_path(params)
-    for path, leaf in trees.leaves_by_path(importance).items():
+    known, weighed = trees.leaves_by_path(params), trees.leaves_by_path(importance)
+    for path, leaf in weighed.items():
         if path not in known:
             raise TreeMismatchError(
                 f"params has no leaf {trees.path_name(path)}, which importance has; "
@@ -91,8 +96,8 @@ def anchored_params(params: Params, importance: Importance) -> Params:
             )
         checks.check_same_leaf("importance", leaf, "params", known[path], path)
     hidden = trees.masked_paths(importance)
-    for path in known.keys() - trees.leaves_by_path(importance).keys():
-        if not trees.lies_under(path, hidden):
+    for path in known:
+        if path not in weighed and not trees.lies_under(path, hidden):
             raise TreeMismatchError(
                 f"importance has no leaf {trees.path_name(path)}, which params has; was it "
                 "computed for another model? A parameter that carries no importance is "

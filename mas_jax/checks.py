@@ -83,10 +83,12 @@ def check_same_leaves(
 ) -> None:
     """Raise TreeMismatchError unless both trees cover the same leaves with the same shapes."""
     leaves, others = leaves_by_path(tree), leaves_by_path(other)
-    for path in others.keys() - leaves.keys():
-        raise TreeMismatchError(_missing(name, other_name, path))
-    for path in leaves.keys() - others.keys():
-        raise TreeMismatchError(_missing(other_name, name, path))
+    for path in others:
+        if path not in leaves:
+            raise TreeMismatchError(_missing(name, other_name, path))
+    for path in leaves:
+        if path not in others:
+            raise TreeMismatchError(_missing(other_name, name, path))
     for path, leaf in leaves.items():
         check_same_leaf(name, leaf, other_name, others[path], path, dtypes=dtypes)
 

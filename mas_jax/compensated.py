@@ -25,18 +25,26 @@ def zeros(like: Any) -> CompensatedSum:
 
 
 def add(total: CompensatedSum, term: Any) -> CompensatedSum:
-    """`total` + `term`, by Knuth's two-sum: the rounding error of each addition is exact."""
-    value = jax.tree.map(jnp.add, total.value, term)
+    """`total` + `term`: the sum of two parts and one, rounded to two parts again.
 
-    def lost(before: jax.Array, added: jax.Array, after: jax.Array) -> jax.Array:
-        kept = after - before
-        return (before - (after - kept)) + (added - kept)
-
-    residue = jax.tree.map(
-        lambda residue, before, added, after: residue + lost(before, added, after),
-        total.residue, total.value, term, value,
-    )  # fmt: skip
+    Source: Dekker, Numerische Mathematik 18 (1971). Renormalising after each term keeps the
+    residue below the last digit of the value. Merely added up (Neumaier's sum), it would itself
+    be a long float32 sum: 10⁶ terms of 0.256 then end 6e-5 off.
+    """
+    added = jax.tree.map(jnp.add, total.value, term)
+    low = jax.tree.map(
+        lambda residue, *parts: residue + _lost(*parts), total.residue, total.value, term, added
+    )
+    value = jax.tree.map(jnp.add, added, low)
+    # |low| is far below |added|, so that this difference is exact (fast two-sum).
+    residue = jax.tree.map(lambda low, added, value: low - (value - added), low, added, value)
     return CompensatedSum(value, residue)
+
+
+def _lost(before: jax.Array, term: jax.Array, after: jax.Array) -> jax.Array:
+    """What rounding took from after = before + term, exactly (Knuth's two-sum)."""
+    kept = after - before
+    return (before - (after - kept)) + (term - kept)
 
 
 def total(compensated: CompensatedSum) -> Any:

@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Callable, Hashable, Iterable
+from numbers import Integral
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -215,8 +216,12 @@ def _options(
     checks.check_choice("reduction", reduction, ("sample", "batch"))
     checks.check_choice("engine", engine, ("vmap",))
     checks.check_choice("on_nonfinite", on_nonfinite, ("raise", "skip"))
-    if microbatch_size is not None and microbatch_size < 1:
-        raise ValueError(f"microbatch_size must be at least 1, got {microbatch_size}")
+    if microbatch_size is not None and not (
+        isinstance(microbatch_size, Integral) and microbatch_size >= 1
+    ):
+        raise ValueError(
+            f"microbatch_size must be a whole number of at least 1, got {microbatch_size}"
+        )
     return _Options(
         objective, magnitude, reduction, engine, microbatch_size, _freeze(mask), on_nonfinite
     )
@@ -249,7 +254,7 @@ def _update(
     size = checks.batch_size(batch)
     if weights is not None:
         checks.check_weights(weights, size)
-    weights = jnp.ones(size) if weights is None else jnp.asarray(weights, jnp.float32)
+    weights = jnp.asarray(np.ones(size) if weights is None else weights, jnp.float32)
     covered = trees.covered(params, _thaw(options.mask))
     selected = trees.select(params, covered)
     checks.check_same_leaves("state", state.sums.value[0], "params", selected)
@@ -279,7 +284,9 @@ def _reduce_batch_mean(
 ) -> Importance:
     """W red(Σ w_k g_k / W): a whole batch counted as W samples with its mean gradient."""
     divisor = jnp.where(weight > 0, weight, 1.0)
-    return jax.tree.map(lambda leaf: weight * reduce_fn(leaf / divisor), sums)
+    return jax.tree.map(
+        lambda leaf: weight.astype(leaf.dtype) * reduce_fn(leaf / divisor.astype(leaf.dtype)), sums
+    )
 
 
 def _first_nonfinite(
@@ -288,8 +295,9 @@ def _first_nonfinite(
     """The stream index of the first non-finite sample so far, or -1."""
     if options.on_nonfinite == "skip":
         return state.first_nonfinite
-    here = jnp.where(nonfinite_B.any(), state.num_samples + jnp.argmax(nonfinite_B), -1)
-    return jnp.where(state.first_nonfinite >= 0, state.first_nonfinite, here).astype(jnp.int32)
+    index = state.num_samples + jnp.argmax(nonfinite_B).astype(jnp.int32)
+    here = jnp.where(nonfinite_B.any(), index, -1)
+    return jnp.where(state.first_nonfinite >= 0, state.first_nonfinite, here)
 
 
 def _finalize(state: ImportanceState) -> Importance:
@@ -313,9 +321,9 @@ def _raise_if_nonfinite(index: int) -> None:
     """Raise NonFiniteError if `index` is that of a sample."""
     if index >= 0:
         raise NonFiniteError(
-            f"the outputs for sample {index} of the stream (counted from 0) are NaN or infinite, "
-            'so importance is not defined there. Mend the sample, or pass on_nonfinite="skip" '
-            "to leave such samples out"
+            f"the outputs for sample {index} of the stream (counted from 0), or the objective of "
+            "them, are NaN or infinite, so importance is not defined there. Mend the sample, or pass "
+            'on_nonfinite="skip" to leave such samples out'
         )
 
 

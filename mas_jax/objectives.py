@@ -43,8 +43,8 @@ def l2_norm(outputs: Outputs) -> jax.Array:
     """
     squared = squared_l2_norm(outputs)
     # √ has an infinite derivative at 0, and 0 · ∞ is NaN: take the branch before the root, too.
-    positive = squared > 0
-    return jnp.where(positive, jnp.sqrt(jnp.where(positive, squared, 1.0)), 0.0)
+    zero = squared == 0
+    return jnp.where(zero, 0.0, jnp.sqrt(jnp.where(zero, 1.0, squared)))
 
 
 def l1_norm(outputs: Outputs) -> jax.Array:
@@ -59,7 +59,13 @@ def l1_norm(outputs: Outputs) -> jax.Array:
     >>> float(l1_norm(jnp.array([3.0, -4.0])))
     7.0
     """
-    return _sum_over_leaves(jnp.abs, outputs)
+    return _sum_over_leaves(_magnitude, outputs)
+
+
+def _magnitude(leaf: jax.Array) -> jax.Array:
+    """|x|, with the derivative 0 at 0, where that of jnp.abs is 1."""
+    sign = jax.lax.stop_gradient(jnp.sign(leaf))
+    return jnp.real(leaf * jnp.conj(sign))
 
 
 def _sum_over_leaves(fn: Callable[[jax.Array], jax.Array], outputs: Outputs) -> jax.Array:

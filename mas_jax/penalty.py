@@ -48,14 +48,24 @@ def penalty(params: Params, anchor: Anchor, strength: float | jax.Array) -> jax.
     3.0
     """
     checks.check_strength("strength", strength)
+    checks.check_same_leaves("importance", anchor.importance, "anchor.params", anchor.params)
     _check_fits("anchor", anchor, "params", params)
-    terms = jax.tree.map(
-        lambda star, theta, omega: jnp.sum(omega * jnp.square(_difference(theta, star))),
-        anchor.params,
-        trees.like(anchor.params, params),
-        trees.like(anchor.params, anchor.importance),
+
+    def term(star: Any, theta: Any, omega: Any) -> jax.Array:
+        moved = _difference(theta, star)
+        return 0.5 * jnp.sum(_scaled(strength, omega, moved.dtype) * jnp.square(moved))
+
+    terms = jax.tree.leaves(
+        jax.tree.map(
+            term,
+            anchor.params,
+            trees.like(anchor.params, params),
+            trees.like(anchor.params, anchor.importance),
+        )
     )
-    return 0.5 * strength * jax.tree.reduce(jnp.add, terms, jnp.zeros(()))
+    dtypes = [jnp.dtype(jnp.float32), *(value.dtype for value in terms)]
+    widest = max(dtypes, key=lambda dtype: dtype.itemsize)
+    return sum((value.astype(widest) for value in terms), jnp.zeros((), widest))
 
 
 def anchor_penalty(strength: Strength, mask: Mask = None) -> optax.GradientTransformationExtraArgs:
@@ -87,8 +97,9 @@ def anchor_penalty(strength: Strength, mask: Mask = None) -> optax.GradientTrans
     """
     checks.check_strength("strength", strength)
 
-    def pull(lam: Any, update: jax.Array, theta: jax.Array, star: Any, omega: Any) -> jax.Array:
-        return update + (lam * omega * _difference(theta, star)).astype(update.dtype)
+    def pull(lam: Any, update: jax.Array, theta: Any, star: Any, omega: Any) -> jax.Array:
+        moved = _difference(theta, star)
+        return update + (_scaled(lam, omega, moved.dtype) * moved).astype(update.dtype)
 
     return _anchored(pull, lambda count: _at(strength, count), mask)
 
@@ -118,11 +129,13 @@ def anchor_proximal(
     checks.check_strength("strength", strength)
     checks.check_strength("learning_rate", learning_rate)
 
-    def step(rate: Any, update: jax.Array, theta: jax.Array, star: Any, omega: Any) -> jax.Array:
-        stiffness = rate * omega
+    def step(rate: Any, update: jax.Array, theta: Any, star: Any, omega: Any) -> jax.Array:
+        moved = _difference(theta, star)
+        stiffness = _scaled(rate, omega, moved.dtype)
+        stiffness = jnp.minimum(stiffness, jnp.finfo(moved.dtype).max)  # ∞ / ∞ would be NaN
         # (θ⁺ + sθ*) / (1 + s) − θ, written so that nothing of the size of θ cancels.
-        moved = update + stiffness * -_difference(theta, star)
-        return (moved / (1 + stiffness)).astype(update.dtype)
+        free, held = 1 / (1 + stiffness), stiffness / (1 + stiffness)
+        return (free * update.astype(moved.dtype) - held * moved).astype(update.dtype)
 
     return _anchored(step, lambda count: _at(strength, count) * _at(learning_rate, count), mask)
 
@@ -193,10 +206,11 @@ def _anchored(
                 "the anchor needs the parameters: call tx.update(grads, state, params)"
             )
         _check_fits("the optimizer's anchor", state.anchor, "params", params)
+        _check_fits("the optimizer's anchor", state.anchor, "updates", updates)
         structure = state.anchor.params
         moved = jax.tree.map(
             functools.partial(combine, factor(state.step)),
-            trees.like(structure, updates, "updates"),
+            trees.like(structure, updates),
             trees.like(structure, params),
             state.anchor.params,
             trees.like(structure, state.anchor.importance),
@@ -213,6 +227,11 @@ def _difference(theta: Any, star: Any) -> jax.Array:
     return jnp.asarray(theta, dtype) - jnp.asarray(star, dtype)
 
 
+def _scaled(factor: Any, omega: Any, dtype: Any) -> jax.Array:
+    """factor · Ω in `dtype`."""
+    return jnp.asarray(factor, dtype) * jnp.asarray(omega, dtype)
+
+
 def _at(value: Strength, count: jax.Array) -> Any:
     """A number or schedule at step `count`."""
     return value(count) if callable(value) else value
@@ -222,8 +241,10 @@ def _neutral(params: Params, mask: Mask) -> Anchor:
     """The anchor that pulls nothing: zeros of its own (θ itself would be donated twice)."""
     selected = trees.select(params, trees.covered(params, mask))
     return Anchor(
-        jax.tree.map(lambda leaf: jnp.zeros_like(leaf, leaf.dtype), selected),
-        jax.tree.map(lambda leaf: jnp.zeros_like(leaf, at_least_float32(leaf.dtype)), selected),
+        jax.tree.map(lambda leaf: jnp.zeros_like(leaf, jnp.result_type(leaf)), selected),
+        jax.tree.map(
+            lambda leaf: jnp.zeros_like(leaf, at_least_float32(jnp.result_type(leaf))), selected
+        ),
     )
 
 
@@ -276,7 +297,7 @@ def _placed(new: Any, old: jax.Array) -> jax.Array:
     """A copy of `new` as the training step expects it: `old`'s dtype, devices and commitment."""
     if not checks.is_concrete((new, old)):
         return jnp.array(new, old.dtype, copy=True)
-    if old.committed:
+    if getattr(old, "committed", False):
         return jax.device_put(jnp.array(new, old.dtype, copy=True), old.sharding)
     # A committed array (from a store, say) in an uncommitted one's place would recompile.
     return jnp.array(np.asarray(new), old.dtype)

@@ -129,6 +129,7 @@ def _sum_over_chunks(
     if chunk == size:
         return chunk_sums(batch, weights)
     chunks = -(-size // chunk)
+    batch = jax.tree.map(jnp.asarray, batch)
     # The last chunk is filled up with copies of a real sample, which are finite where a row of
     # zeros need not be (a normalisation by the input's norm, say), at weight 0.
     rows = jnp.arange(chunks * chunk).reshape(chunks, chunk)

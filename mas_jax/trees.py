@@ -89,13 +89,10 @@ def select(tree: Any, keep: Any) -> Any:
     return jax.tree.map(lambda leaf, kept: leaf if kept else optax.MaskedNode(), tree, keep)
 
 
-def like(structure: Any, source: Any, name: str = "the tree") -> Any:
-    """The leaves of `source` that `structure` covers, in its containers."""
+def like(structure: Any, source: Any) -> Any:
+    """The leaves of `source` that `structure` covers (checked to be there), in its containers."""
     leaves = leaves_by_path(source)
     paths, treedef = jax.tree_util.tree_flatten_with_path(structure)
-    for path, _ in paths:
-        if path not in leaves:
-            raise TreeMismatchError(f"{name} has no leaf {path_name(path)}, which it needs here")
     return treedef.unflatten([leaves[path] for path, _ in paths])
 
 

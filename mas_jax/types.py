@@ -38,4 +38,6 @@ class ApplyFn(Protocol):
 
 def at_least_float32(dtype: Any) -> Any:
     """The dtype in which values of `dtype` are summed: float32, or `dtype` itself if wider."""
-    return dtype if dtype in (jnp.float64, jnp.complex64, jnp.complex128) else jnp.float32
+    # NumPy's float64 is float32 to JAX unless 64-bit types are turned on.
+    known = jax.dtypes.canonicalize_dtype(dtype)
+    return known if known in (jnp.float64, jnp.complex64, jnp.complex128) else jnp.float32

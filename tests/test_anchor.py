@@ -28,12 +28,14 @@ each_rule = pytest.mark.parametrize("rule", RULES)
 
 def make(params=1.0, omega=1.0):
     """Params and importance of a model with a masked head."""
+
+    def trunk(value):
+        # The dtype is said, or the arrays are weakly typed and the library's cast copies them.
+        return {"w": jnp.full(2, value, jnp.float32), "b": jnp.full((), value, jnp.float32)}
+
     return (
-        {
-            "trunk": {"w": jnp.full(2, params), "b": jnp.full((), params)},
-            "head": jnp.full(3, params),
-        },
-        {"trunk": {"w": jnp.full(2, omega), "b": jnp.full((), omega)}, "head": optax.MaskedNode()},
+        {"trunk": trunk(params), "head": jnp.full(3, params, jnp.float32)},
+        {"trunk": trunk(omega), "head": optax.MaskedNode()},
     )
 
 

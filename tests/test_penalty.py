@@ -12,6 +12,8 @@ import mas_jax
 from mas_jax import Anchor, anchor_penalty, anchor_proximal, with_anchor
 from tests import oracle
 
+pytestmark = pytest.mark.usefixtures("strict_dtypes")
+
 SEEDS = st.integers(0, 2**16)
 STRENGTHS = st.floats(0, 100, width=32, allow_subnormal=False)
 TRANSFORMATIONS = {
@@ -111,6 +113,11 @@ def test_penalty_leaves_out_what_the_anchor_masks():
     assert mas_jax.penalty(with_head, masked, 0.5) == mas_jax.penalty(params, anchor, 0.5)
 
 
+def test_an_anchor_that_covers_nothing_costs_nothing():
+    nothing = Anchor({"w": optax.MaskedNode()}, {"w": optax.MaskedNode()})
+    assert mas_jax.penalty({"w": jnp.ones(2)}, nothing, 1.0) == 0.0
+
+
 def test_penalty_compiles_once_for_all_anchors_and_strengths():
     penalty = jax.jit(lambda *arguments: mas_jax.penalty(*arguments))
     for seed in range(3):
@@ -195,13 +202,14 @@ def test_proximal_step_closed_form():
     assert add_to(tx, params, {"w": jnp.ones(())}, anchor)["w"] == -1.25
 
 
-@pytest.mark.parametrize("stiffness", [0.0, 0.1, 1.9, 2.1, 1e6, 1e30])
+@pytest.mark.parametrize("stiffness", [0.0, 0.1, 1.9, 2.1, 1e6, 1e30, 3e38])
 def test_proximal_step_never_goes_beyond_the_anchor(stiffness):
-    # θ⁺ = 3, θ* = 1: wherever the step ends, it is between the two, nearer to 1 as ηλΩ grows.
-    params, anchor = scalar_problem(omega=1.0)
+    # θ⁺ = 31, θ* = 1: wherever the step ends, it is between the two, nearer to 1 as ηλΩ grows,
+    # also where 30 ηλΩ is beyond float32.
+    params, anchor = scalar_problem(theta=31.0, omega=1.0)
     tx = anchor_proximal(stiffness, learning_rate=1.0)
     end = params["w"] + add_to(tx, params, {"w": jnp.zeros(())}, anchor)["w"]
-    np.testing.assert_allclose(end, (3.0 + stiffness) / (1.0 + stiffness), rtol=1e-6)
+    np.testing.assert_allclose(end, (31.0 + stiffness) / (1.0 + stiffness), rtol=1e-5)
 
 
 def test_proximal_steps_converge_where_explicit_ones_diverge():
@@ -250,7 +258,7 @@ def test_strength_zero_no_importance_and_no_anchor_are_the_identity(name, seed):
 
 
 @each_transformation
-@pytest.mark.parametrize("strength", [2.0, np.float32(2.0), jnp.float32(2.0), lambda count: 2.0])
+@pytest.mark.parametrize("strength", [2.0, np.float32(2.0), jnp.float32(2.0), lambda _: 2.0])
 def test_a_strength_is_a_number_an_array_or_a_schedule(name, strength):
     params, grads, anchor = random_problem(1)
     make = TRANSFORMATIONS[name]
@@ -291,7 +299,7 @@ def test_low_precision_params_and_updates_keep_their_dtype(name, dtype):
 
 
 @each_transformation
-@pytest.mark.parametrize("strength", [1.0, jnp.float32(1.0), lambda count: jnp.float32(1.0)])
+@pytest.mark.parametrize("strength", [1.0, jnp.float32(1.0), lambda _: jnp.float32(1.0)])
 def test_float64_params_are_pulled_in_float64(name, strength):
     with jax.enable_x64(True):
         params = {"w": jnp.full(2, 1 + 1e-12, jnp.float64)}
@@ -316,7 +324,7 @@ def test_masked_integer_boolean_and_key_leaves_pass_through(name):
     tx = TRANSFORMATIONS[name](1.0, {name: name == "w" for name in params})
     state = tx.init(params)
     free = dict.fromkeys(["head", "steps", "flag", "key"], optax.MaskedNode())
-    assert {type(state.anchor.params[key]) for key in free} == {optax.MaskedNode}
+    assert len(jax.tree.leaves(state.anchor.params)) == 1
     state = with_anchor(state, Anchor({"w": jnp.zeros(2), **free}, {"w": jnp.ones(2), **free}))
     updates = tx.update(params, state, params)[0]
     assert all(updates[key] is params[key] for key in free if key != "head")
@@ -469,14 +477,14 @@ def test_update_needs_the_params(name):
         (
             {"v": np.ones(2)},
             {"v": np.ones(2)},
-            r"params has no leaf \['w'\], which the optimizer's anchor has; was it made for another",
+            r"params has no leaf \['w'\], which the optimizer's anchor has; was it made",
         ),
         (
             {"w": np.ones(3)},
             {"w": np.ones(3)},
             r"params\['w'\] has shape \(3,\), but the optimizer's anchor has \(2,\) there",
         ),
-        ({"v": np.ones(2)}, {"w": np.ones(2)}, r"updates has no leaf \['w'\], which it needs"),
+        ({"v": np.ones(2)}, {"w": np.ones(2)}, r"updates has no leaf \['w'\], which the opt"),
         (
             {"w": np.ones(1)},
             {"w": np.ones(2)},

@@ -73,16 +73,18 @@ def test_samples_with_non_finite_outputs_are_flagged_and_add_nothing(bad, microb
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 def test_finite_looks_at_every_output_leaf(bad):
     def apply_fn(params, x):
-        return {"a": x @ params["kernel"], "extra": x[:, 0], "class": jnp.zeros(len(x), int)}
+        outputs = {"a": x[:, 1:] @ params["kernel"], "extra": x[:, 0]}
+        return {**outputs, "class": jnp.zeros(len(x), jnp.int32)}
 
-    # A NaN beside a zero gradient: only the second output shows it.
+    # The objective and its gradient see the first output only.
     objective = mas_jax.squared_l2_norm
     engine = per_sample.vmap_engine(
         apply_fn, lambda outputs: objective(outputs["a"]), jnp.abs, None
     )
     batch = jnp.array([[0.0, 1.0], [bad, 1.0]])
-    result = run(engine, {"kernel": jnp.array([[0.0], [1.0]])}, batch)
+    result = run(engine, {"kernel": jnp.array([[1.0]])}, batch)
     np.testing.assert_array_equal(result.finite, [True, False])
+    assert result.sums["kernel"] == 2.0
 
 
 def test_an_objective_that_overflows_is_not_finite():
