@@ -322,7 +322,7 @@ def _raise_if_nonfinite(index: int) -> None:
     if index >= 0:
         raise NonFiniteError(
             f"the outputs for sample {index} of the stream (counted from 0), or the objective of "
-            "them, are NaN or infinite, so importance is not defined there. Mend the sample, or pass "
+            "them, are NaN or infinite: importance is not defined there. Mend the sample, or pass "
             'on_nonfinite="skip" to leave such samples out'
         )
 
