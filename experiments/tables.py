@@ -11,9 +11,9 @@ from experiments.results import Result, mean_interval, summary
 def comparison(results: Sequence[Result]) -> Table:
     """One row per method, and one per published number, in percent (forgetting: points)."""
     first = results[0]
-    table = Table(
-        title=f"{first.experiment}: mean ± 95 % interval over {len(first.seeds)} seeds, percent"
-    )
+    seeds = len(first.seeds)
+    over = f"mean ± 95 % interval over {seeds} seeds" if seeds > 1 else "one seed"
+    table = Table(title=f"{first.experiment}: {over}, percent")
     table.add_column("method")
     table.add_column("average accuracy", justify="right")
     table.add_column("forgetting", justify="right")

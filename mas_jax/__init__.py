@@ -19,12 +19,8 @@ from mas_jax.errors import (
     TaskNotFoundError,
     TreeMismatchError,
 )
-from mas_jax.importance import (
-    ImportanceEstimator,
-    ImportanceState,
-    estimate_importance,
-    importance_estimator,
-)
+from mas_jax.estimate import estimate_importance
+from mas_jax.importance import ImportanceEstimator, ImportanceState, importance_estimator
 from mas_jax.objectives import l1_norm, l2_norm, squared_l2_norm
 from mas_jax.penalty import AnchorState, anchor_penalty, anchor_proximal, penalty, with_anchor
 from mas_jax.store import AnchorStore

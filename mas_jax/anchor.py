@@ -76,13 +76,17 @@ def consolidate(
     if anchor is not None:
         checks.check_same_leaves("importance", importance, "anchor", anchor.importance)
         checks.check_importance(anchor.importance)
-        before = jax.tree.map(
-            lambda new, old: jnp.asarray(old, new.dtype),
-            importance,
-            trees.like(importance, anchor.importance),
-        )
+        before = jax.tree.map(_beside, importance, trees.like(importance, anchor.importance))
         importance = _combine(rule, before, importance, num_tasks, decay)
     return Anchor(jax.tree.map(lambda leaf: jnp.array(leaf, copy=True), anchored), importance)
+
+
+def _beside(new: jax.Array, old: Any) -> jax.Array:
+    """`old` in the dtype of `new`, and on its devices if it has been put there."""
+    old = jnp.asarray(old, new.dtype)
+    if checks.is_concrete((new, old)) and new.committed:
+        return jax.device_put(old, new.sharding)
+    return old
 
 
 def anchored_params(params: Params, importance: Importance) -> Params:
@@ -91,16 +95,16 @@ def anchored_params(params: Params, importance: Importance) -> Params:
     for path, leaf in weighed.items():
         if path not in known:
             raise TreeMismatchError(
-                f"params has no leaf {trees.path_name(path)}, which importance has; "
-                "was it computed for another model?"
+                trees.missing_leaf("params", "importance", path)
+                + "; was it computed for another model?"
             )
         checks.check_same_leaf("importance", leaf, "params", known[path], path)
     hidden = trees.masked_paths(importance)
     for path in known:
         if path not in weighed and not trees.lies_under(path, hidden):
             raise TreeMismatchError(
-                f"importance has no leaf {trees.path_name(path)}, which params has; was it "
-                "computed for another model? A parameter that carries no importance is "
+                trees.missing_leaf("importance", "params", path)
+                + "; was it computed for another model? A parameter that carries no importance is "
                 "optax.MaskedNode() there"
             )
     return trees.like(importance, params)

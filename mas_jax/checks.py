@@ -10,7 +10,7 @@ import numpy as np
 from jax.core import Tracer
 
 from mas_jax.errors import NonFiniteError, TreeMismatchError
-from mas_jax.trees import leaves_by_path, path_name
+from mas_jax.trees import leaves_by_path, missing_leaf, path_name
 from mas_jax.types import Batch, Importance, Strength
 
 
@@ -68,14 +68,20 @@ def check_weights(weights: Any, size: int) -> None:
 
 
 def check_strength(name: str, value: Strength) -> None:
-    """Raise ValueError if `value` is a number known now that is negative or not finite."""
-    if callable(value) or not is_concrete(value):
+    """Raise ValueError if `value` is no scalar, or known now and negative or not finite."""
+    if callable(value):
         return
-    if jnp.shape(value) != ():
-        raise ValueError(f"{name} must be a scalar, got an array of shape {jnp.shape(value)}")
+    if isinstance(value, str) or jnp.shape(value) != ():
+        got = repr(value) if isinstance(value, str) else f"an array of shape {jnp.shape(value)}"
+        raise ValueError(f"{name} must be a number, a scalar array or a schedule, got {got}")
+    if not is_concrete(value):
+        return
     number = float(value)
     if not math.isfinite(number) or number < 0:
         raise ValueError(f"{name} must be a finite number of at least 0, got {number}")
+
+
+_ANOTHER = "; was it computed for another model, or under another mask?"
 
 
 def check_same_leaves(
@@ -85,20 +91,12 @@ def check_same_leaves(
     leaves, others = leaves_by_path(tree), leaves_by_path(other)
     for path in others:
         if path not in leaves:
-            raise TreeMismatchError(_missing(name, other_name, path))
+            raise TreeMismatchError(missing_leaf(name, other_name, path) + _ANOTHER)
     for path in leaves:
         if path not in others:
-            raise TreeMismatchError(_missing(other_name, name, path))
+            raise TreeMismatchError(missing_leaf(other_name, name, path) + _ANOTHER)
     for path, leaf in leaves.items():
         check_same_leaf(name, leaf, other_name, others[path], path, dtypes=dtypes)
-
-
-def _missing(name: str, other_name: str, path: Any) -> str:
-    """The words for a leaf that `name` lacks."""
-    return (
-        f"{name} has no leaf {path_name(path)}, which {other_name} has; "
-        "was it computed for another model, or under another mask?"
-    )
 
 
 def check_same_leaf(
@@ -134,12 +132,15 @@ def check_finite(name: str, tree: Any, hint: str = "") -> None:
     if not is_concrete(tree):
         return
     leaves = leaves_by_path(tree)
-    for path, finite in zip(leaves, _all_finite(list(leaves.values())), strict=True):
+    # In the middle of a trace, too: what is known is computed now, and not staged.
+    with jax.ensure_compile_time_eval():
+        all_finite = _all_finite(list(leaves.values()))
+    for path, finite in zip(leaves, all_finite, strict=True):
         if not finite:
             raise NonFiniteError(f"{name}{path_name(path)} has NaN or infinite entries{hint}")
 
 
-def check_importance(importance: Importance) -> None:
+def check_importance(importance: Importance, hint: str = "") -> None:
     """Raise unless every covered leaf is real, floating, finite and ≥ 0 (values: when known)."""
     leaves = leaves_by_path(importance)
     for path, leaf in leaves.items():
@@ -147,15 +148,12 @@ def check_importance(importance: Importance) -> None:
             raise TypeError(
                 f"importance{path_name(path)} is {jnp.result_type(leaf)}, wanted floating point"
             )
-    check_finite(
-        "importance",
-        importance,
-        "; a gradient overflowed although the outputs were finite. "
-        "Look at the scale of that layer's inputs",
-    )
+    check_finite("importance", importance, hint)
     if not is_concrete(importance):
         return
-    for path, good in zip(leaves, _all_non_negative(list(leaves.values())), strict=True):
+    with jax.ensure_compile_time_eval():
+        all_non_negative = _all_non_negative(list(leaves.values()))
+    for path, good in zip(leaves, all_non_negative, strict=True):
         if not good:
             raise ValueError(
                 f"importance{path_name(path)} has negative entries; importance is a mean of "

@@ -16,10 +16,10 @@ class CompensatedSum(NamedTuple):
 
 
 def zeros(like: Any) -> CompensatedSum:
-    """An empty sum of trees like `like`, in float32 or wider."""
+    """An empty sum of trees like `like`, in float32 or wider, sharded as they are."""
 
     def zero(leaf: Any) -> jax.Array:
-        return jnp.zeros(jnp.shape(leaf), at_least_float32(jnp.result_type(leaf)))
+        return jnp.zeros_like(leaf, dtype=at_least_float32(jnp.result_type(leaf)))
 
     return CompensatedSum(jax.tree.map(zero, like), jax.tree.map(zero, like))
 

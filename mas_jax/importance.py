@@ -1,18 +1,26 @@
 """The streaming estimator of importance: Ω = (1/N) Σ_k |∂ objective(F(x_k; θ)) / ∂θ|."""
 
 import functools
-from collections.abc import Callable, Hashable, Iterable
+import math
+from collections.abc import Callable, Hashable
 from numbers import Integral
 from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from mas_jax import checks, compensated, objectives, trees
 from mas_jax.errors import NonFiniteError
 from mas_jax.per_sample import Engine, vmap_engine
-from mas_jax.types import ApplyFn, Batch, Importance, Mask, Objective, Params
+from mas_jax.types import (
+    ApplyFn,
+    Batch,
+    Importance,
+    Mask,
+    Objective,
+    Params,
+    at_least_float32,
+)
 
 Magnitude = Literal["abs", "square"]
 Reduction = Literal["sample", "batch"]
@@ -38,7 +46,7 @@ class ImportanceEstimator(NamedTuple):
     finalize: Callable[[ImportanceState], Importance]
 
 
-class _Options(NamedTuple):
+class Options(NamedTuple):
     """The estimator's static configuration: hashable, and free of arrays."""
 
     objective: Objective
@@ -113,96 +121,32 @@ def importance_estimator(
       Array([[1.],
              [2.]], dtype=float32)
     """
-    options = _options(objective, magnitude, reduction, engine, microbatch_size, mask, on_nonfinite)
+    options = checked_options(
+        objective, magnitude, reduction, engine, microbatch_size, mask, on_nonfinite
+    )
     return ImportanceEstimator(
-        init=functools.partial(_init, options),
-        update=functools.partial(_update, apply_fn, options),
-        finalize=_finalize,
+        init=functools.partial(init, options),
+        update=functools.partial(_update, split_callable(apply_fn), options),
+        finalize=finalize,
     )
 
 
-def estimate_importance(
-    apply_fn: ApplyFn,
-    params: Params,
-    batches: Iterable[Batch],
-    *,
-    objective: Objective = objectives.squared_l2_norm,
-    magnitude: Magnitude = "abs",
-    reduction: Reduction = "sample",
-    engine: EngineName = "vmap",
-    microbatch_size: int | None = None,
-    mask: Mask = None,
-    on_nonfinite: OnNonFinite = "raise",
-    progress: Callable[[int], None] | None = None,
-) -> Importance:
-    """Compute Ω over an iterable of unlabelled batches: the host loop around the estimator.
+class Callee(NamedTuple):
+    """An `apply_fn` in two parts, one of which is None: a static function, or a pytree of arrays
+    that can be called, which can be an argument of a compiled function."""
 
-    One compilation per batch shape, also from call to call: what varies between tasks (params
-    and, for an `apply_fn` that is a `jax.tree_util.Partial`, its arrays) is an argument.
-
-    Args:
-      apply_fn: as for `importance_estimator`.
-      params: θ, any pytree of arrays.
-      batches: any iterable of batches, of any sizes; each is a pytree with one leading axis.
-      objective: as for `importance_estimator`, and so are the options up to `on_nonfinite`.
-      magnitude: see there.
-      reduction: see there.
-      engine: see there.
-      microbatch_size: see there.
-      mask: see there.
-      on_nonfinite: see there.
-      progress: called after each batch with the number of samples seen so far.
-
-    Returns:
-      Ω, as `importance_estimator`'s `finalize` returns it.
-
-    Raises:
-      ValueError: `batches` yields nothing, and all that `importance_estimator` names.
-      NonFiniteError: at the latest one batch after the sample that caused it.
-
-    >>> params = {"kernel": jnp.array([[1.0], [2.0]])}
-    >>> batches = [jnp.array([[1.0, 0.0]]), jnp.array([[0.0, -1.0]])]
-    >>> apply_fn = lambda params, x: x @ params["kernel"]
-    >>> estimate_importance(apply_fn, params, batches)["kernel"]
-    Array([[1.],
-           [2.]], dtype=float32)
-    """
-    options = _options(objective, magnitude, reduction, engine, microbatch_size, mask, on_nonfinite)
-    is_pytree = isinstance(apply_fn, jax.tree_util.Partial)
-    static_fn, array_fn = (None, apply_fn) if is_pytree else (_hashable(apply_fn), None)
-    state = _init(options, params)
-    first_nonfinite, seen = None, 0
-    for batch in batches:
-        seen += checks.batch_size(batch)
-        # The flag of the batch before is read while this one runs: the device never waits.
-        previous = first_nonfinite
-        state, first_nonfinite = _jitted_update(static_fn, options, array_fn, state, params, batch)
-        if previous is not None:
-            _raise_if_nonfinite(int(previous))
-        if progress is not None:
-            progress(seen)
-    if seen == 0:
-        raise ValueError("batches yielded nothing: importance needs at least one sample")
-    return _finalize(state)
+    static: ApplyFn | None
+    arrays: ApplyFn | None
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1), donate_argnums=(3,))
-def _jitted_update(
-    static_fn: ApplyFn | None,
-    options: _Options,
-    array_fn: ApplyFn | None,
-    state: ImportanceState,
-    params: Params,
-    batch: Batch,
-) -> tuple[ImportanceState, jax.Array]:
-    """One `update`, and a copy of its non-finite flag that outlives the state's donation."""
-    apply_fn = array_fn if static_fn is None else static_fn
-    assert apply_fn is not None
-    state = _update(apply_fn, options, state, params, batch)
-    return state, state.first_nonfinite
+def split_callable(apply_fn: ApplyFn) -> Callee:
+    """`apply_fn` as what a compiled function can be given."""
+    if isinstance(apply_fn, jax.tree_util.Partial):
+        return Callee(None, apply_fn)
+    return Callee(_hashable(apply_fn), None)
 
 
-def _options(
+def checked_options(
     objective: Objective,
     magnitude: Magnitude,
     reduction: Reduction,
@@ -210,7 +154,7 @@ def _options(
     microbatch_size: int | None,
     mask: Mask,
     on_nonfinite: OnNonFinite,
-) -> _Options:
+) -> Options:
     """The options, checked and hashable."""
     checks.check_choice("magnitude", magnitude, _MAGNITUDES)
     checks.check_choice("reduction", reduction, ("sample", "batch"))
@@ -222,57 +166,102 @@ def _options(
         raise ValueError(
             f"microbatch_size must be a whole number of at least 1, got {microbatch_size}"
         )
-    return _Options(
-        objective, magnitude, reduction, engine, microbatch_size, _freeze(mask), on_nonfinite
+    return Options(
+        _hashable(objective),
+        magnitude,
+        reduction,
+        engine,
+        microbatch_size,
+        _freeze(mask),
+        on_nonfinite,
     )
 
 
-def _init(options: _Options, params: Params) -> ImportanceState:
-    """The empty state for `params`."""
+def init(options: Options, params: Params) -> ImportanceState:
+    """The empty state for `params`, on the devices that hold them."""
     selected = trees.select(params, trees.covered(params, _thaw(options.mask)))
-    if not jax.tree.leaves(selected):
+    leaves = jax.tree.leaves(selected)
+    if not leaves:
         raise ValueError(
             "no leaf of params can carry importance: wanted at least one floating-point leaf "
             f"that mask includes, got none among {len(jax.tree.leaves(params))} leaves"
         )
+    dtypes = {at_least_float32(jnp.result_type(leaf)) for leaf in leaves}
+    weight = jnp.zeros((), max(dtypes, key=lambda dtype: jnp.dtype(dtype).itemsize))
     return ImportanceState(
-        sums=compensated.zeros((selected, jnp.zeros((), jnp.float32))),
-        num_samples=jnp.zeros((), jnp.int32),
-        first_nonfinite=jnp.full((), -1, jnp.int32),
+        sums=compensated.zeros((selected, _beside(leaves[0], weight))),
+        num_samples=_beside(leaves[0], jnp.zeros((), jnp.int32)),
+        first_nonfinite=_beside(leaves[0], jnp.full((), -1, jnp.int32)),
     )
 
 
+def _beside(leaf: Any, scalar: jax.Array) -> jax.Array:
+    """`scalar` on the devices of `leaf`, so that the first update's state is like all others."""
+    if not checks.is_concrete(leaf) or not getattr(leaf, "committed", False):
+        return scalar
+    sharding = leaf.sharding
+    if isinstance(sharding, jax.sharding.NamedSharding):
+        sharding = jax.sharding.NamedSharding(sharding.mesh, jax.sharding.PartitionSpec())
+    return jax.device_put(scalar, sharding)
+
+
 def _update(
-    apply_fn: ApplyFn,
-    options: _Options,
+    callee: Callee,
+    options: Options,
     state: ImportanceState,
     params: Params,
     batch: Batch,
     weights: Any = None,
 ) -> ImportanceState:
-    """`state` with one batch added."""
+    """`state` with one batch added; checked here, computed compiled."""
     size = checks.batch_size(batch)
     if weights is not None:
         checks.check_weights(weights, size)
-    weights = jnp.asarray(np.ones(size) if weights is None else weights, jnp.float32)
-    covered = trees.covered(params, _thaw(options.mask))
-    selected = trees.select(params, covered)
+    selected = trees.select(params, trees.covered(params, _thaw(options.mask)))
     checks.check_same_leaves("state", state.sums.value[0], "params", selected)
+    return add_batch(callee.static, options, callee.arrays, state, params, batch, weights)
+
+
+def _add_batch(
+    static_fn: ApplyFn | None,
+    options: Options,
+    array_fn: ApplyFn | None,
+    state: ImportanceState,
+    params: Params,
+    batch: Batch,
+    weights: Any,
+) -> ImportanceState:
+    """`state` with one batch added."""
+    apply_fn = array_fn if static_fn is None else static_fn
+    assert apply_fn is not None
+    size = checks.batch_size(batch)
+    dtype = state.sums.value[1].dtype
+    weights = jnp.ones(size, dtype) if weights is None else jnp.asarray(weights, dtype)
+    # Under a trace nothing can raise: a weight that is no weight makes Ω NaN.
+    weights = jnp.where(jnp.isfinite(weights) & (weights >= 0), weights, jnp.nan)
+    covered = trees.covered(params, _thaw(options.mask))
 
     result = _build_engine(apply_fn, options)(params, covered, batch, weights)
-    counted_weights = jnp.where(result.finite, weights, 0.0)
-    weight = counted_weights.sum()
+    weight = jnp.where(result.finite, weights, 0.0).sum()
     sums = result.sums
     if options.reduction == "batch":
         sums = _reduce_batch_mean(_MAGNITUDES[options.magnitude], sums, weight)
+    num_samples = state.num_samples + size
     return ImportanceState(
         sums=compensated.add(state.sums, (sums, weight)),
-        num_samples=state.num_samples + size,
+        # Past 2³¹ − 1 the count stays there: it says where a bad sample was, no more.
+        num_samples=jnp.where(num_samples < 0, jnp.iinfo(jnp.int32).max, num_samples),
         first_nonfinite=_first_nonfinite(options, state, ~result.finite & (weights > 0)),
     )
 
 
-def _build_engine(apply_fn: ApplyFn, options: _Options) -> Engine:
+# Compiled here and not left to the caller: a call outside jit would compile its loop anew each
+# time. Inside a caller's own jit, scan or vmap it is part of that.
+add_batch = jax.jit(_add_batch, static_argnums=(0, 1))
+add_batch_in_place = jax.jit(_add_batch, static_argnums=(0, 1), donate_argnums=(3,))
+
+
+def _build_engine(apply_fn: ApplyFn, options: Options) -> Engine:
     """The engine that `options` names; for reduction="batch" it leaves the gradients signed."""
     per_sample = options.reduction == "sample"
     reduce_fn = _MAGNITUDES[options.magnitude] if per_sample else lambda grads: grads
@@ -289,22 +278,25 @@ def _reduce_batch_mean(
     )
 
 
-def _first_nonfinite(
-    options: _Options, state: ImportanceState, nonfinite_B: jax.Array
-) -> jax.Array:
+def _first_nonfinite(options: Options, state: ImportanceState, nonfinite_B: jax.Array) -> jax.Array:
     """The stream index of the first non-finite sample so far, or -1."""
     if options.on_nonfinite == "skip":
         return state.first_nonfinite
     index = state.num_samples + jnp.argmax(nonfinite_B).astype(jnp.int32)
+    index = jnp.where(index < 0, jnp.iinfo(jnp.int32).max, index)
     here = jnp.where(nonfinite_B.any(), index, -1)
     return jnp.where(state.first_nonfinite >= 0, state.first_nonfinite, here)
 
 
-def _finalize(state: ImportanceState) -> Importance:
+def finalize(state: ImportanceState) -> Importance:
     """Ω = Σ w_k red(g_k) / Σ w_k."""
     sums, weight = compensated.total(state.sums)
-    if checks.is_concrete(state):
-        _raise_if_nonfinite(int(state.first_nonfinite))
+    if checks.is_concrete((state, weight)):
+        raise_if_nonfinite(int(state.first_nonfinite))
+        if math.isnan(float(weight)):
+            raise ValueError(
+                "weights must be finite and at least 0: a batch of the stream had one that is not"
+            )
         if not float(weight) > 0:
             raise ValueError(
                 f"importance needs at least one sample that counts, got {int(state.num_samples)} "
@@ -313,11 +305,15 @@ def _finalize(state: ImportanceState) -> Importance:
     # Where nothing can raise (under a trace), NaN is louder than a plausible number.
     divisor = jnp.where((state.first_nonfinite < 0) & (weight > 0), weight, jnp.nan)
     importance = jax.tree.map(lambda leaf: leaf / divisor.astype(leaf.dtype), sums)
-    checks.check_importance(importance)
+    hint = (
+        "; a gradient is NaN (a norm or a root at 0?) or overflowed although the outputs were "
+        "finite. Look at what that layer computes"
+    )
+    checks.check_importance(importance, hint)
     return importance
 
 
-def _raise_if_nonfinite(index: int) -> None:
+def raise_if_nonfinite(index: int) -> None:
     """Raise NonFiniteError if `index` is that of a sample."""
     if index >= 0:
         raise NonFiniteError(
@@ -332,8 +328,7 @@ def _freeze(mask: Mask) -> Hashable:
     if mask is None or callable(mask):
         return mask
     leaves, treedef = jax.tree.flatten(mask)
-    # NumPy's bools compare like Python's but do not pass for them further on.
-    return tuple(bool(x) if isinstance(x, np.bool_) else x for x in leaves), treedef
+    return tuple(leaves), treedef
 
 
 def _thaw(mask: Hashable) -> Mask:
@@ -344,10 +339,10 @@ def _thaw(mask: Hashable) -> Mask:
     return treedef.unflatten(leaves)
 
 
-def _hashable(fn: ApplyFn) -> ApplyFn:
+def _hashable(fn: Callable[..., Any]) -> Callable[..., Any]:
     """`fn`, wrapped if it cannot be hashed and so could not be a static argument."""
     try:
         hash(fn)
     except TypeError:
-        return lambda params, batch: fn(params, batch)
+        return lambda *args: fn(*args)
     return fn

@@ -5,6 +5,7 @@ import hashlib
 import importlib.metadata
 import json
 from collections.abc import Iterable, Mapping
+from numbers import Integral
 from typing import Any, TypedDict
 
 import jax
@@ -69,7 +70,7 @@ def describe(
         "format_version": FORMAT_VERSION,
         "task": task,
         "objective": objective,
-        "num_samples": num_samples,
+        "num_samples": int(num_samples),
         "saved_at": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "versions": {name: _version(name) for name in _LIBRARIES},
         "leaves": [
@@ -147,7 +148,8 @@ def check_description(objective: Any, num_samples: Any, extra: Any) -> None:
     """Raise ValueError unless what the user says about an anchor is what JSON can hold."""
     if not isinstance(objective, str) or not objective:
         raise ValueError(f"objective must be a name such as 'squared_l2_norm', got {objective!r}")
-    if isinstance(num_samples, bool) or not isinstance(num_samples, int) or num_samples < 0:
+    whole = isinstance(num_samples, Integral) and not isinstance(num_samples, bool)
+    if not whole or num_samples < 0:
         raise ValueError(f"num_samples must be an int of at least 0, got {num_samples!r}")
     if extra is None:
         return

@@ -49,6 +49,7 @@ def penalty(params: Params, anchor: Anchor, strength: float | jax.Array) -> jax.
     """
     checks.check_strength("strength", strength)
     checks.check_same_leaves("importance", anchor.importance, "anchor.params", anchor.params)
+    checks.check_importance(anchor.importance)
     _check_fits("anchor", anchor, "params", params)
 
     def term(star: Any, theta: Any, omega: Any) -> jax.Array:
@@ -101,7 +102,7 @@ def anchor_penalty(strength: Strength, mask: Mask = None) -> optax.GradientTrans
         moved = _difference(theta, star)
         return update + (_scaled(lam, omega, moved.dtype) * moved).astype(update.dtype)
 
-    return _anchored(pull, lambda count: _at(strength, count), mask)
+    return _anchored(pull, lambda step: _at("strength", strength, step), mask)
 
 
 def anchor_proximal(
@@ -137,7 +138,10 @@ def anchor_proximal(
         free, held = 1 / (1 + stiffness), stiffness / (1 + stiffness)
         return (free * update.astype(moved.dtype) - held * moved).astype(update.dtype)
 
-    return _anchored(step, lambda count: _at(strength, count) * _at(learning_rate, count), mask)
+    def rate(count: jax.Array) -> Any:
+        return _at("strength", strength, count) * _at("learning_rate", learning_rate, count)
+
+    return _anchored(step, rate, mask)
 
 
 def with_anchor(state: State, anchor: Anchor) -> State:
@@ -232,9 +236,11 @@ def _scaled(factor: Any, omega: Any, dtype: Any) -> jax.Array:
     return jnp.asarray(factor, dtype) * jnp.asarray(omega, dtype)
 
 
-def _at(value: Strength, count: jax.Array) -> Any:
-    """A number or schedule at step `count`."""
-    return value(count) if callable(value) else value
+def _at(name: str, value: Strength, step: jax.Array) -> Any:
+    """A number or schedule at `step`, checked to be a scalar."""
+    number = value(step) if callable(value) else value
+    checks.check_strength(name, number)
+    return number
 
 
 def _neutral(params: Params, mask: Mask) -> Anchor:
@@ -254,8 +260,7 @@ def _check_fits(name: str, anchor: Anchor, params_name: str, params: Params) -> 
     for path, star in trees.leaves_by_path(anchor.params).items():
         if path not in leaves:
             raise TreeMismatchError(
-                f"{params_name} has no leaf {trees.path_name(path)}, which {name} has; "
-                "was it made for another model?"
+                trees.missing_leaf(params_name, name, path) + "; was it made for another model?"
             )
         checks.check_same_leaf(params_name, leaves[path], name, star, path)
 
@@ -288,8 +293,9 @@ def _check_covers(name: str, tree: Any, other_name: str, leaves: dict[Any, Any])
     for path in leaves:
         if path not in known and not trees.lies_under(path, masked):
             raise TreeMismatchError(
-                f"{name} has no leaf {trees.path_name(path)}, which {other_name} has; "
-                "was the anchor computed for another model?"
+                trees.missing_leaf(name, other_name, path)
+                + "; was the anchor computed for another model? A parameter that is not to be "
+                "anchored, such as a new task's head, is excluded with anchor_penalty(mask=…)"
             )
 
 

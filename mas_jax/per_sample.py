@@ -129,16 +129,23 @@ def _sum_over_chunks(
     if chunk == size:
         return chunk_sums(batch, weights)
     chunks = -(-size // chunk)
-    batch = jax.tree.map(jnp.asarray, batch)
-    # The last chunk is filled up with copies of a real sample, which are finite where a row of
-    # zeros need not be (a normalisation by the input's norm, say), at weight 0.
-    rows = jnp.arange(chunks * chunk).reshape(chunks, chunk)
-    padded_weights = jnp.where(rows < size, weights[rows % size], 0.0)
+    padding = chunks * chunk - size
 
-    def step(total: compensated.CompensatedSum, xs: tuple[jax.Array, jax.Array]) -> Any:
-        rows_B, weights_B = xs
-        result = chunk_sums(jax.tree.map(lambda x: x[rows_B % size], batch), weights_B)
+    def cut(x: jax.Array, filling: jax.Array) -> jax.Array:
+        # Micro-batch i takes rows i, i + chunks, i + 2 chunks, …: strided, so that each has its
+        # share of every device's rows where the batch is sharded.
+        x = jnp.concatenate([x, filling]) if padding else x
+        return jnp.moveaxis(x.reshape(chunk, chunks, *x.shape[1:]), 1, 0)
+
+    # Filled up with copies of real samples, which are finite where a row of zeros need not be (a
+    # normalisation by the input's norm, say), at weight 0.
+    batch = jax.tree.map(jnp.asarray, batch)
+    batches = jax.tree.map(lambda x: cut(x, x[:padding]), batch)
+    weights_CxB = cut(weights, jnp.zeros(padding, weights.dtype))
+
+    def step(total: compensated.CompensatedSum, xs: tuple[Batch, jax.Array]) -> Any:
+        result = chunk_sums(*xs)
         return compensated.add(total, result.sums), result.finite
 
-    total, finite = jax.lax.scan(step, compensated.zeros(selected), (rows, padded_weights))
-    return BatchSums(compensated.total(total), finite.reshape(-1)[:size])
+    total, finite_CxB = jax.lax.scan(step, compensated.zeros(selected), (batches, weights_CxB))
+    return BatchSums(compensated.total(total), finite_CxB.T.reshape(-1)[:size])

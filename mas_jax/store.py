@@ -15,6 +15,7 @@ from mas_jax import host_arrays, manifest, trees
 from mas_jax.anchor import Anchor
 from mas_jax.errors import (
     CheckpointCorruptError,
+    MasJaxError,
     StoreFormatError,
     StoreNotWritableError,
     TaskExistsError,
@@ -293,16 +294,23 @@ class AnchorStore:
         folder = self._directory / str(step)
         try:
             return manager.restore(step, args=ocp.args.Composite(**{item: args}))[item]
-        except PermissionError:
-            raise
+        except (MemoryError, OSError) as error:
+            # The disk, the network or the machine failed, which says nothing of the entry.
+            if not isinstance(error, FileNotFoundError):
+                raise
+            raise self._unreadable(folder, item, error) from error
         # Damaged files make Orbax and TensorStore raise nearly anything.
         except Exception as error:
-            if not folder.exists():
-                raise TaskNotFoundError(f"{folder} has been deleted meanwhile") from error
-            raise CheckpointCorruptError(
-                f"cannot read the {item} in {folder}: {type(error).__name__}: {error}. Put a copy "
-                "of that folder back, or remove it to give its task up"
-            ) from error
+            raise self._unreadable(folder, item, error) from error
+
+    def _unreadable(self, folder: epath.Path, item: str, error: Exception) -> MasJaxError:
+        """The error for an entry that does not read as it was written."""
+        if not folder.exists():
+            return TaskNotFoundError(f"{folder} has been deleted meanwhile")
+        return CheckpointCorruptError(
+            f"cannot read the {item} in {folder}: {type(error).__name__}: {error}. If it stays so, "
+            "put a copy of that folder back, or remove it to give its task up"
+        )
 
 
 def _handlers() -> ocp.handlers.CheckpointHandlerRegistry:

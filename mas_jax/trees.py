@@ -11,6 +11,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from mas_jax.errors import TreeMismatchError
@@ -30,8 +31,20 @@ def path_name(path: KeyPath) -> str:
 
 
 def leaves_by_path(tree: Any) -> dict[KeyPath, Any]:
-    """The covered leaves of `tree`, by key path."""
-    return dict(jax.tree_util.tree_flatten_with_path(tree)[0])
+    """The covered leaves of `tree`, by key path; ValueError if two of them share one."""
+    leaves = jax.tree_util.tree_flatten_with_path(tree)[0]
+    by_path = dict(leaves)
+    if len(by_path) != len(leaves):
+        raise ValueError(
+            "two leaves have the same key path, so they cannot be told apart; register the "
+            "container with jax.tree_util.register_pytree_with_keys and a key for each"
+        )
+    return by_path
+
+
+def missing_leaf(name: str, other_name: str, path: KeyPath) -> str:
+    """The words for a leaf that `other_name` has and `name` lacks."""
+    return f"{name} has no leaf {path_name(path)}, which {other_name} has"
 
 
 def masked_paths(tree: Any) -> list[KeyPath]:
@@ -57,20 +70,33 @@ def covered(params: Params, mask: Mask = None) -> Any:
 
 def _broadcast(mask: Mask, params: Params) -> Any:
     """`mask` (a callable, a tree or a prefix of one) as a tree of bools like `params`."""
-    tree = mask(params) if callable(mask) else mask
-    for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]:
-        if not isinstance(leaf, bool):
+    marks = leaves_by_path(mask(params) if callable(mask) else mask)
+    for path, mark in marks.items():
+        if not isinstance(mark, (bool, np.bool_)):
             raise TypeError(
-                f"mask leaf {path_name(path)} is {type(leaf).__name__}, wanted a Python bool: "
+                f"mask leaf {path_name(path)} is {type(mark).__name__}, wanted True or False: "
                 "True for parameters that carry importance"
             )
-    try:
-        return jax.tree.broadcast(tree, params)
-    except ValueError as error:
-        raise TreeMismatchError(
-            f"mask is neither like params nor a prefix of it: {error}. Give one bool per leaf, "
-            "or one per subtree, or a function from params to that"
-        ) from error
+    nodes = {path[:length] for path in _all_paths(params) for length in range(len(path) + 1)}
+    for path in marks:
+        if path not in nodes:
+            raise TreeMismatchError(f"mask has {path_name(path)}, which params has not; {_WANTED}")
+
+    def asked(path: KeyPath, _: Any) -> bool:
+        for length in range(len(path) + 1):
+            if path[:length] in marks:
+                return bool(marks[path[:length]])
+        raise TreeMismatchError(f"mask says nothing of params{path_name(path)}; {_WANTED}")
+
+    return jax.tree_util.tree_map_with_path(asked, params)
+
+
+_WANTED = "wanted one bool per leaf, or one per subtree, or a function from params to that"
+
+
+def _all_paths(params: Params) -> list[KeyPath]:
+    """The key paths of the leaves, and of the places of leaves that a wrapper has masked."""
+    return [*leaves_by_path(params), *masked_paths(params)]
 
 
 def _carries_importance(path: KeyPath, leaf: Any, asked: bool) -> bool:

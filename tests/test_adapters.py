@@ -118,10 +118,10 @@ def test_linen_new_statistics_do_not_compile_again(linen) -> None:
         apply_fn, params = mas_jax.from_linen(LinenNet(), moved, train=False)
         if shift == 0.0:
             first = mas_jax.estimate_importance(apply_fn, params, [IMAGES])
-            compiled = importance._jitted_update._cache_size()
+            compiled = importance.add_batch_in_place._cache_size()
         else:
             second = mas_jax.estimate_importance(apply_fn, params, [IMAGES])
-    assert importance._jitted_update._cache_size() == compiled
+    assert importance.add_batch_in_place._cache_size() == compiled
     difference = jax.tree.map(lambda a, b: float(abs(a - b).max()), first, second)
     assert max(jax.tree.leaves(difference)) > 0
 

@@ -617,8 +617,8 @@ def test_nothing_to_measure_is_an_error(params, mask):
 @pytest.mark.parametrize(
     ("mask", "error", "message"),
     [
-        ({"other": True}, mas_jax.TreeMismatchError, "mask is neither like params nor a prefix"),
-        ({"kernel": 1}, TypeError, r"mask leaf \['kernel'\] is int, wanted a Python bool"),
+        ({"other": True}, mas_jax.TreeMismatchError, r"mask has \['other'\], which params has not"),
+        ({"kernel": 1}, TypeError, r"mask leaf \['kernel'\] is int, wanted True or False"),
     ],
 )
 def test_mask_errors(mask, error, message):
@@ -671,3 +671,29 @@ def jitted_update(apply_fn, microbatch_size):
 def assert_same_types(got, wanted):
     """The same structure, shapes and dtypes: what a scan's carry has to keep."""
     assert jax.eval_shape(lambda: got) == jax.eval_shape(lambda: wanted)
+
+
+@pytest.mark.parametrize("bad", [-1.0, np.nan, np.inf])
+def test_a_bad_weight_under_jit_is_never_silent(bad):
+    # Under a trace nothing can raise: Ω is NaN there, and finalize raises where it can.
+    params = {"w": jnp.ones(2)}
+    estimator = mas_jax.importance_estimator(lambda params, x: x * params["w"].reshape(1, -1))
+    x = np.ones((3, 2), np.float32)
+    update = jax.jit(estimator.update)
+    state = update(estimator.init(params), params, x, jnp.array([1.0, bad, 1.0]))
+    assert np.isnan(jax.jit(estimator.finalize)(state)["w"]).all()
+    with pytest.raises(ValueError, match="weights must be finite and at least 0: a batch"):
+        estimator.finalize(state)
+
+
+def test_past_the_end_of_int32_a_bad_sample_is_still_found():
+    params = {"w": jnp.ones(2)}
+    estimator = mas_jax.importance_estimator(lambda params, x: x * params["w"].reshape(1, -1))
+    last = np.iinfo(np.int32).max
+    state = estimator.init(params)._replace(num_samples=jnp.int32(last - 1))
+    x = np.ones((4, 2), np.float32)
+    state = estimator.update(state, params, x)
+    assert int(state.num_samples) == last
+    x[3] = np.nan
+    with pytest.raises(mas_jax.NonFiniteError, match=f"sample {last}"):
+        estimator.finalize(estimator.update(state, params, x))

@@ -448,7 +448,10 @@ def test_a_leaf_that_the_state_masks_stays_free():
         (float("nan"), "strength must be a finite number of at least 0, got nan"),
         (float("inf"), "strength must be a finite number of at least 0, got inf"),
         (jnp.float32(-1.0), "strength must be a finite number of at least 0, got -1.0"),
-        (np.ones(2), r"strength must be a scalar, got an array of shape \(2,\)"),
+        (
+            np.ones(2),
+            r"strength must be a number, a scalar array or a schedule, got .* shape \(2,\)",
+        ),
     ],
 )
 def test_strength_errors(strength, message):
@@ -598,5 +601,5 @@ def test_complex_params_and_bad_masks_are_refused_at_init(name):
         make(1.0).init(params)
     state = make(1.0, {"w": False, "v": True}).init(params)
     assert isinstance(state.anchor.params["w"], optax.MaskedNode)
-    with pytest.raises(mas_jax.TreeMismatchError, match="mask is neither like params nor"):
+    with pytest.raises(mas_jax.TreeMismatchError, match=r"mask has .*which params has not"):
         make(1.0, {"x": True}).init(params)

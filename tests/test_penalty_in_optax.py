@@ -384,3 +384,55 @@ def test_importance_of_an_nnx_state_anchors_an_nnx_optimizer():
     # ∂‖F‖²/∂b = 2F, for each of the two equal samples.
     outputs = np.abs(2 * model(jnp.ones((1, 3)))[0])
     np.testing.assert_allclose(wanted[0], outputs, rtol=1e-5)
+
+
+def test_a_head_that_came_later_is_excluded_with_the_mask():
+    trunk_only = {"trunk": True, "heads": False}
+    old = {"trunk": jnp.ones(2), "heads": {"a": jnp.ones(1)}}
+    anchor = mas_jax.Anchor(
+        {"trunk": jnp.zeros(2), "heads": optax.MaskedNode()},
+        {"trunk": jnp.ones(2), "heads": optax.MaskedNode()},
+    )
+    grown = {**old, "heads": {**old["heads"], "b": jnp.ones(1)}}
+    tx = optax.chain(mas_jax.anchor_penalty(1.0, mask=trunk_only), optax.sgd(1.0))
+    state = mas_jax.with_anchor(tx.init(grown), anchor)
+    updates, _ = tx.update(jax.tree.map(jnp.zeros_like, grown), state, grown)
+    np.testing.assert_array_equal(updates["trunk"], [-1.0, -1.0])
+    np.testing.assert_array_equal(updates["heads"]["b"], [0.0])
+
+    measured = mas_jax.Anchor(
+        {"trunk": jnp.zeros(2), "heads": {"a": optax.MaskedNode()}},
+        {"trunk": jnp.ones(2), "heads": {"a": optax.MaskedNode()}},
+    )
+    unmasked = optax.chain(mas_jax.anchor_penalty(1.0), optax.sgd(1.0))
+    with pytest.raises(
+        mas_jax.TreeMismatchError, match=r"no leaf \['heads'\]\['b'\].*anchor_penalty\(mask=…\)"
+    ):
+        mas_jax.with_anchor(unmasked.init(grown), measured)
+    # With the mask, the same anchor fits.
+    mas_jax.with_anchor(tx.init(grown), measured)
+
+
+@pytest.mark.parametrize("strength", [lambda _: jnp.ones(2), jnp.ones(2)])
+def test_a_strength_that_is_no_scalar_is_refused_under_jit_too(strength):
+    params = {"w": jnp.ones(2)}
+    if callable(strength):
+        tx = mas_jax.anchor_penalty(strength)
+        with pytest.raises(ValueError, match=r"strength must be a number.*shape \(2,\)"):
+            jax.jit(tx.update)(params, tx.init(params), params)
+    else:
+        anchor = mas_jax.Anchor(params, params)
+        with pytest.raises(ValueError, match=r"strength must be a number.*shape \(2,\)"):
+            jax.jit(mas_jax.penalty)(params, anchor, strength)
+
+
+def test_an_anchor_closed_over_by_a_compiled_function_is_still_checked():
+    params = {"w": jnp.ones(2)}
+    good, bad = mas_jax.Anchor(params, params), mas_jax.Anchor(params, {"w": -jnp.ones(2)})
+    tx = mas_jax.anchor_penalty(1.0)
+    jax.jit(lambda p: mas_jax.penalty(p, good, 1.0))(params)
+    jax.jit(lambda p: mas_jax.with_anchor(tx.init(p), good))(params)
+    with pytest.raises(ValueError, match="negative entries"):
+        jax.jit(lambda p: mas_jax.penalty(p, bad, 1.0))(params)
+    with pytest.raises(ValueError, match="negative entries"):
+        jax.jit(lambda p: mas_jax.with_anchor(tx.init(p), bad))(params)

@@ -342,3 +342,16 @@ def test_nothing_is_printed_and_no_thread_stays(store, capfd):
     while set(threading.enumerate()) - before and time.monotonic() < deadline:
         time.sleep(0.01)
     assert set(threading.enumerate()) <= before
+
+
+@pytest.mark.parametrize("error", [OSError(5, "Input/output error"), MemoryError("no memory")])
+def test_a_failure_of_the_machine_is_not_called_corruption(tmp_path, monkeypatch, error):
+    store = AnchorStore(tmp_path)
+    _save(store, "a")
+
+    def fail(*_, **__):
+        raise error
+
+    monkeypatch.setattr(ocp.CheckpointManager, "restore", fail)
+    with pytest.raises(type(error)):
+        store.restore("a", like=_anchor().params)
