@@ -3,12 +3,12 @@
 import dataclasses
 import hashlib
 import json
-import os
 from pathlib import Path
 from typing import Any
 
 from flax import serialization
 
+from experiments.files import write_whole
 from experiments.results import SeedRecord, seed_record
 
 
@@ -20,12 +20,7 @@ def save(path: Path, params: Any, record: SeedRecord) -> None:
             "record": json.dumps(dataclasses.asdict(record)),
         }
     )
-    temporary = path.with_suffix(".tmp")
-    with open(temporary, "wb") as file:
-        file.write(hashlib.sha256(content).digest() + content)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
+    write_whole(path, hashlib.sha256(content).digest() + content)
 
 
 def load(path: Path) -> tuple[Any, SeedRecord] | None:

@@ -4,6 +4,7 @@ import dataclasses
 import inspect
 import shlex
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Generic, TypeVar, Union
 
@@ -20,6 +21,7 @@ from experiments.progress import Display
 from experiments.registry import EXPERIMENTS, find
 from experiments.report import write_report
 from experiments.results import Result
+from mas_jax import MasJaxError
 
 ConfigT = TypeVar("ConfigT", bound=SequenceConfig)
 Settings = Annotated[ConfigT, tyro.conf.arg(name="")]
@@ -57,11 +59,7 @@ class Tune(Generic[ConfigT]):
     strengths: tuple[float, ...] = (0.1, 0.2, 0.5, 1.0)
     """The penalty strengths tried."""
     learning_rates: tuple[float, ...] = (0.02, 0.05)
-    """The learning rates tried, each with each strength."""
-    tuning_seeds: int = 3
-    """Seeds per point of the grid; none of them is a seed of `run` or `compare`."""
-    held_out: float = 0.1
-    """Share of the training examples that accuracy is measured on."""
+    """The learning rates tried, each with each strength, in the place of --learning-rate."""
     out: Path | None = None
     """Folder for results and states; runs/NAME-tuning if not given."""
 
@@ -95,7 +93,7 @@ def main(arguments: list[str] | None = None) -> None:
     console = Console(width=None if sys.stdout.isatty() else 120)
     try:
         _execute(command, console, shlex.join(["python", "-m", "experiments", *arguments]))
-    except (ValueError, FloatingPointError, DataNotFoundError, OSError) as error:
+    except (ValueError, ArithmeticError, OSError, DataNotFoundError, MasJaxError) as error:
         Console(stderr=True).print(f"[bold red]error:[/] {escape(str(error))}", soft_wrap=True)
         sys.exit(2)
     except KeyboardInterrupt:
@@ -113,19 +111,22 @@ def _commands() -> Any:
             tyro.conf.subcommand("compare", description=Compare.__doc__),
         ],
         Annotated[
-            _of_each_experiment(Tune), tyro.conf.subcommand("tune", description=Tune.__doc__)
+            _of_each_experiment(Tune, tuning.held_out),
+            tyro.conf.subcommand("tune", description=Tune.__doc__),
         ],
         Annotated[Report, tyro.conf.subcommand("report")],
     ]
 
 
-def _of_each_experiment(command: Any) -> Any:
+def _of_each_experiment(
+    command: Any, defaults: Callable[[SequenceConfig], SequenceConfig] = lambda config: config
+) -> Any:
     """A dataclass whose field is one subcommand for each experiment, with its own defaults."""
     choices = tuple(
         Annotated[
             command[type(entry.config)],
             tyro.conf.subcommand(
-                name, default=command(entry.config), description=first_line(entry.config)
+                name, default=command(defaults(entry.config)), description=first_line(entry.config)
             ),
         ]
         for name, entry in EXPERIMENTS.items()
@@ -153,7 +154,8 @@ def _execute(command: Any, console: Console, line: str) -> None:
         case Compare(config, only, out):
             for method in only:
                 runs.method_of(config, method)
-            _compare(config, only or tuple(config.methods), out, console, line)
+            chosen = tuple(dict.fromkeys(only)) or tuple(config.methods)
+            _compare(config, chosen, out, console, line)
         case Tune():
             _tune(getattr(command, "experiment", command), console, line)
 
@@ -168,10 +170,16 @@ def _compare(
     results = [_run(name, config, method, tasks, out, console, line) for method in methods]
     console.print(tables.comparison(results))
     console.print(
-        f"results: {out}   report: python -m experiments report {out}",
+        f"results: {out}   report: {_python()} -m experiments report {out}",
         highlight=False,
         soft_wrap=True,
     )
+
+
+def _python() -> str:
+    """This Python as one would type it here: .venv/bin/python, say."""
+    here = Path(sys.executable)
+    return str(here.relative_to(Path.cwd())) if here.is_relative_to(Path.cwd()) else "python"
 
 
 def _tune(command: Tune[Any], console: Console, line: str) -> None:
@@ -179,9 +187,8 @@ def _tune(command: Tune[Any], console: Console, line: str) -> None:
     name = name_of(command.config)
     out = command.out or Path("runs") / f"{name}-tuning"
     grid = tuning.candidates(
-        command.config, command.method, command.strengths, command.learning_rates,
-        command.tuning_seeds, command.held_out,
-    )  # fmt: skip
+        command.config, command.method, command.strengths, command.learning_rates
+    )
     tasks = _tasks(name, grid[0].config)
     measured = []
     for candidate in grid:

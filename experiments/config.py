@@ -14,7 +14,7 @@ class SequenceConfig:
     """A sequence of classification tasks, one head for each, learned one after the other."""
 
     published: ClassVar[Mapping[str, Mapping[str, float]]] = {}
-    """Fractions to hold the results against, by source: average_accuracy, forgetting."""
+    """Fractions to hold the results against, by source and metric."""
 
     classes: tuple[tuple[int, ...], ...]
     """The tasks: which classes each of them tells apart."""
@@ -49,7 +49,8 @@ class SequenceConfig:
         for name in ("epochs", "batch_size", "seeds"):
             _require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
         _require(self.first_seed >= 0, "first_seed", self.first_seed, "at least 0")
-        _require(self.learning_rate > 0, "learning_rate", self.learning_rate, "above 0")
+        rate = self.learning_rate
+        _require(0 < rate < float("inf"), "learning_rate", rate, "above 0, and finite")
         _require(0 <= self.momentum < 1, "momentum", self.momentum, "in [0, 1)")
         fraction = self.validation_fraction
         _require(0 <= fraction <= 0.9, "validation_fraction", fraction, "in [0, 0.9]")
@@ -67,7 +68,7 @@ def _require(good: bool, name: str, value: object, wanted: str) -> None:
         raise ValueError(f"--{name.replace('_', '-')} must be {wanted}, got {value}")
 
 
-# Where the run reads and writes, and how many seeds: nothing here changes a seed's numbers.
+# What changes no seed's numbers, and the methods, of which the one that runs is added.
 WITHOUT_EFFECT = ("seeds", "first_seed", "data_dir", "methods")
 
 

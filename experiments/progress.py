@@ -29,8 +29,8 @@ class Display:
         self._seeds = seeds
         self._started: tuple[float, int] | None = None  # time and epochs done at the first report
         self._last_line = float("-inf")
-        columns = (BarColumn(), TextColumn("{task.description}"))
-        self._bar = Progress(*columns, console=console, transient=True)
+        columns = (TextColumn("{task.description}"), BarColumn(bar_width=None))
+        self._bar = Progress(*columns, console=console, transient=True, expand=True)
         self._bar_task = self._bar.add_task(f"{method}: compiling", total=self._total)
 
     @property
@@ -50,9 +50,10 @@ class Display:
         """Show one finished epoch."""
         tasks_before = self._seeds.index(epoch.seed) * len(self._task_names) + epoch.task
         done = tasks_before * self._epochs + epoch.epoch + 1
-        line = self._line(epoch, self._seconds_left(done))
+        left = self._seconds_left(done)
+        line = self._line(epoch, left)
         if self._console.is_terminal:
-            self._bar.update(self._bar_task, completed=done, description=line)
+            self._bar.update(self._bar_task, completed=done, description=self._short(epoch, left))
         elif time.monotonic() - self._last_line >= SECONDS_BETWEEN_LINES or done == self._total:
             self._last_line = time.monotonic()
             self._console.print(line, highlight=False, soft_wrap=True)
@@ -65,6 +66,15 @@ class Display:
             return None
         then, done_then = self._started
         return (self._total - done) * (now - then) / (done - done_then)
+
+    def _short(self, epoch: Epoch, seconds_left: float | None) -> str:
+        """One epoch so short that it fits beside the bar into 80 columns."""
+        left = "" if seconds_left is None else f", {clock(seconds_left)} left"
+        return (
+            f"{self._method} seed {epoch.seed}, task {self._task_names[epoch.task]}, epoch "
+            f"{epoch.epoch + 1}/{self._epochs}: loss {epoch.loss:.4f}, "
+            f"{100 * epoch.accuracy:.2f} %{left}"
+        )
 
     def _line(self, epoch: Epoch, seconds_left: float | None) -> str:
         """One epoch in words."""

@@ -25,7 +25,7 @@ EXPERIMENTS: dict[str, Experiment] = {
 def nearest(kind: str, name: str, known: list[str]) -> ValueError:
     """The error for an unknown name, with the one probably meant."""
     close = difflib.get_close_matches(name, known, n=1)
-    hint = f"; did you mean {close[0]!r}?" if close else ""
+    hint = f"; did you mean {close[0]!r}?" if close else "."
     return ValueError(f"no {kind} is called {name!r}{hint} There are: {', '.join(known)}")
 
 

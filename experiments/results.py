@@ -5,6 +5,7 @@ import importlib.metadata
 import json
 import os
 import platform
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import jax
 import numpy as np
 from scipy import stats
 
+from experiments.files import write_whole
 from mas_jax import metrics
 
 FORMAT = 1
@@ -31,6 +33,7 @@ class SeedRecord:
       seconds: row i holds what task i took, by phase: training, importance, evaluation, saving.
       importance: Ω at the end, per parameter what `histogram` returns; empty for methods
         without one.
+      made: "command", "versions" and "machine" of the run that learned the last task in it.
     """
 
     seed: int
@@ -39,6 +42,7 @@ class SeedRecord:
     loss: tuple[tuple[float, ...], ...] = ()
     seconds: tuple[dict[str, float], ...] = ()
     importance: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
+    made: dict[str, Any] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -51,12 +55,12 @@ class Result:
       description: what the experiment is about, its config's docstring.
       tasks: the tasks' names, in order.
       published: numbers to hold against, by the name of their source: {"average_accuracy": ...,
-        "forgetting": ...} as fractions.
+        "backward_transfer": ...} as fractions.
       config: the settings that determine the numbers.
-      command: the command line that made this.
-      versions: of Python and the packages.
-      machine: what it ran on.
-      seeds: one record per seed.
+      command: the command lines that made the seeds.
+      versions: of Python and the packages; several, if seeds differ.
+      machine: what they ran on, likewise.
+      seeds: one record per seed, some perhaps not finished.
     """
 
     experiment: str
@@ -98,9 +102,14 @@ def mean_interval(values: Any, confidence: float = 0.95) -> tuple[float, float]:
     return float(sample.mean()), float(quantile * stats.sem(sample))
 
 
+def finished(result: Result) -> list[SeedRecord]:
+    """The seeds that have learned every task."""
+    return [record for record in result.seeds if len(record.accuracy) == len(result.tasks)]
+
+
 def summary(result: Result) -> dict[str, tuple[float, float]]:
     """The headline metrics of `result`: name -> (mean over seeds, 95 % half-width), fractions."""
-    matrices = [np.array(record.accuracy) for record in result.seeds]
+    matrices = [np.array(record.accuracy) for record in finished(result)]
     measures = {"average_accuracy": metrics.average_accuracy}
     if len(result.tasks) > 1:
         measures["forgetting"] = metrics.forgetting
@@ -129,6 +138,19 @@ def machine() -> dict[str, Any]:
     }
 
 
+def provenance(command: str) -> dict[str, Any]:
+    """How a record is made in this process."""
+    return {"command": command, "versions": versions(), "machine": machine()}
+
+
+def joined(records: Sequence[SeedRecord], kind: str) -> dict[str, Any]:
+    """The "versions" or "machine" of all records, differing values side by side."""
+    made = [record.made[kind] for record in records if record.made]
+    keys = dict.fromkeys(key for each in made for key in each)
+    values = {key: list(dict.fromkeys(each.get(key, "none") for each in made)) for key in keys}
+    return {key: v[0] if len(v) == 1 else " / ".join(map(str, v)) for key, v in values.items()}
+
+
 def write(result: Result, path: Path) -> None:
     """Write `result` as JSON, whole or not at all."""
     write_json({"format": FORMAT, **dataclasses.asdict(result)}, path)
@@ -136,12 +158,7 @@ def write(result: Result, path: Path) -> None:
 
 def write_json(content: Any, path: Path) -> None:
     """Write `content` as readable JSON, whole or not at all."""
-    temporary = path.with_suffix(".tmp")
-    with open(temporary, "w", encoding="utf-8") as file:
-        json.dump(content, file, indent=1)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
+    write_whole(path, json.dumps(content, indent=1).encode())
 
 
 def read(path: Path) -> Result:

@@ -3,7 +3,7 @@
 import dataclasses
 import inspect
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from experiments import config as configs
@@ -12,7 +12,7 @@ from experiments.config import SequenceConfig
 from experiments.data.types import Task
 from experiments.methods import Method
 from experiments.registry import nearest
-from experiments.results import Result
+from experiments.results import Result, SeedRecord
 from experiments.sequence import Report
 
 
@@ -35,8 +35,9 @@ def run(
     """Learn every seed that `out` does not hold yet; write and return the result of all.
 
     Everything is kept in `out`/`method`: a folder per seed with its state after each finished
-    task, and result.json, rewritten after each seed. Given the same settings again, a run that
-    was stopped goes on after its last finished task, and a finished one only reads.
+    task, and result.json with all seeds so far, rewritten after each task. Given the same
+    settings again, a run that was stopped goes on after its last finished task, and a finished
+    one is only read. What is returned has the seeds asked for.
 
     Raises:
       ValueError: the folder holds a run with other settings, which are named; an unknown method.
@@ -46,33 +47,68 @@ def run(
     settings = configs.settings(config, method)
     _claim(folder, settings)
     setup = sequence.prepare(config, learning_method, tasks)
-    result = Result(
+    is_test = config.evaluate_on == "test"
+    published = config.published if is_test else {}  # those are test numbers
+    empty = Result(
         experiment=experiment,
         method=method,
         description=inspect.getdoc(config) or "",
         tasks=setup.task_names,
-        published={source: dict(numbers) for source, numbers in config.published.items()},
+        published={source: dict(numbers) for source, numbers in published.items()},
         config=settings,
-        command=command,
-        versions=results.versions(),
-        machine=results.machine(),
+        command="",
+        versions={},
+        machine={},
         seeds=(),
     )
-    for seed in range(config.first_seed, config.first_seed + config.seeds):
-        record = sequence.learn(setup, seed, folder / f"seed_{seed}", report)
-        result = dataclasses.replace(result, seeds=(*result.seeds, record))
-        results.write(result, folder / results.FILE_NAME)
-    return result
+    file = folder / results.FILE_NAME
+    records = {record.seed: record for record in results.read(file).seeds} if file.exists() else {}
+    made = results.provenance(command)
+
+    def keep(record: SeedRecord) -> None:
+        records[record.seed] = record
+        results.write(_with_seeds(empty, records), file)
+
+    seeds = range(config.first_seed, config.first_seed + config.seeds)
+    for seed in seeds:
+        record = sequence.learn(setup, seed, folder / f"seed_{seed}", report, keep, made)
+        if records.get(seed) != record:
+            keep(record)
+    return _with_seeds(empty, {seed: records[seed] for seed in seeds})
+
+
+def _with_seeds(empty: Result, records: Mapping[int, SeedRecord]) -> Result:
+    """`empty` with `records`, and how they were made."""
+    seeds = tuple(records[seed] for seed in sorted(records))
+    commands = dict.fromkeys(record.made["command"] for record in seeds if record.made)
+    return dataclasses.replace(
+        empty,
+        seeds=seeds,
+        command="\n".join(commands),
+        versions=results.joined(seeds, "versions"),
+        machine=results.joined(seeds, "machine"),
+    )
 
 
 def _claim(folder: Path, settings: dict[str, object]) -> None:
     """Make `folder` that of a run with `settings`, or see that it is."""
     file = folder / "settings.json"
     if not file.exists():
+        if any(folder.glob("seed_*")):
+            raise ValueError(
+                f"{folder} holds seeds but no settings.json, so it is not known what they are of. "
+                "Put it back, give another folder with --out, or remove that one"
+            )
         folder.mkdir(parents=True, exist_ok=True)
         results.write_json(settings, file)
         return
-    held = json.loads(file.read_text(encoding="utf-8"))
+    try:
+        held = dict(json.loads(file.read_text(encoding="utf-8")))
+    except (ValueError, TypeError) as error:
+        raise ValueError(
+            f"{file} is damaged ({error}). Put it back, give another folder with --out, or remove "
+            f"{folder}"
+        ) from error
     differing = [
         f"{name} is {held.get(name)} there and {settings.get(name)} here"
         for name in sorted(held.keys() | settings.keys())

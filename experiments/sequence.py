@@ -4,7 +4,8 @@ import dataclasses
 import functools
 import math
 import time
-from collections.abc import Callable, Sequence
+import types
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -42,7 +43,7 @@ class Setup(NamedTuple):
     method: Method
     task_names: tuple[str, ...]
     learner: Learner
-    training: tuple[DeviceExamples, ...]
+    training: Callable[[int], DeviceExamples]  # a task's, put on the device when it is learned
     evaluation: DeviceExamples
     apply_fn: Callable[..., jax.Array]
 
@@ -65,14 +66,23 @@ def prepare(config: SequenceConfig, method: Method, tasks: Sequence[Task]) -> Se
         method=method,
         task_names=tuple(task.name for task in tasks),
         learner=learner,
-        training=tuple(to_device(part, length) for part in training),
+        training=lambda task: to_device(training[task], length),
         evaluation=to_device(evaluated, sum(len(examples.labels) for _, examples in evaluated)),
         apply_fn=functools.partial(outputs, model),
     )
 
 
-def learn(setup: Setup, seed: int, folder: Path, report: Report) -> SeedRecord:
+def learn(
+    setup: Setup,
+    seed: int,
+    folder: Path,
+    report: Report,
+    keep: Callable[[SeedRecord], None] = lambda _: None,
+    made: Mapping[str, Any] = types.MappingProxyType({}),
+) -> SeedRecord:
     """Learn the tasks that `folder` does not hold yet; the record of all of them.
+
+    `keep` is given the record after each task learned here, `made` says how it was.
 
     What a task draws at random depends on the seed and the task's number alone, so that a run
     that goes on from a finished task ends like one that was never stopped, bit for bit.
@@ -89,19 +99,24 @@ def learn(setup: Setup, seed: int, folder: Path, report: Report) -> SeedRecord:
         record = SeedRecord(seed=seed, untrained=_evaluate(setup, params))
     else:
         params, record = restored
+        if len(record.accuracy) == len(setup.task_names):
+            return record
         params = jax.tree.map(jnp.asarray, params)
         memory = setup.method.load_memory(
             params, folder, setup.task_names[len(record.accuracy) - 1]
         )
 
     for task in range(len(record.accuracy), len(setup.task_names)):
-        params, info = _train(setup, task, key, params, memory, record, report)
-        learned = Learned(setup.task_names[task], params, setup.training[task], setup.apply_fn)
+        examples = setup.training(task)
+        params, info = _train(setup, task, examples, key, params, memory, record, report)
+        learned = Learned(setup.task_names[task], params, examples, setup.apply_fn)
         memory, record = _consolidate(setup, learned, memory, record, info)
         start = time.perf_counter()
         setup.method.save_memory(memory, folder, learned)
         record = _timed(record, saving=time.perf_counter() - start)
+        record = dataclasses.replace(record, made=dict(made))
         checkpoint.save(file, params, record)
+        keep(record)
     return record
 
 
@@ -115,6 +130,7 @@ class Trained(NamedTuple):
 def _train(
     setup: Setup,
     task: int,
+    examples: DeviceExamples,
     key: jax.Array,
     params: Any,
     memory: Any,
@@ -128,7 +144,7 @@ def _train(
     for epoch in range(setup.config.epochs):
         epoch_key = jax.random.fold_in(jax.random.fold_in(key, task), epoch)
         params, opt_state, info = setup.learner.train_epoch(
-            params, opt_state, setup.training[task], epoch_key, learning_rate(setup.config, epoch)
+            params, opt_state, examples, epoch_key, learning_rate(setup.config, epoch)
         )
         losses.append(float(info.loss))
         if not math.isfinite(losses[-1]):

@@ -20,32 +20,36 @@ class Candidate(NamedTuple):
     config: SequenceConfig
 
 
+def held_out(config: SequenceConfig) -> SequenceConfig:
+    """`config` as tuning starts from it: measured on training examples that are held out."""
+    return dataclasses.replace(
+        config, validation_fraction=0.1, evaluate_on="validation", seeds=3, first_seed=FIRST_SEED
+    )
+
+
 def candidates(
     config: SequenceConfig,
     method: str,
     strengths: Sequence[float],
     learning_rates: Sequence[float],
-    seeds: int,
-    validation_fraction: float,
 ) -> list[Candidate]:
-    """The grid: `config` with each strength and learning rate, evaluated on validation data."""
+    """The grid: `config` with each strength and learning rate."""
     tuned = method_of(config, method)
     if "strength" not in {field.name for field in dataclasses.fields(tuned)}:
         raise ValueError(f"method {method!r} has no strength to choose")
-    held_out = dataclasses.replace(
-        config,
-        validation_fraction=validation_fraction,
-        evaluate_on="validation",
-        seeds=seeds,
-        first_seed=FIRST_SEED,
-    )
+    if not strengths or not learning_rates:
+        raise ValueError("--strengths and --learning-rates each need at least one value")
+    if config.evaluate_on == "test":
+        raise ValueError("settings are never chosen on test data: --evaluate-on validation")
     return [
         Candidate(
             f"strength={strength:g},learning_rate={rate:g}",
             dataclasses.replace(
-                held_out,
+                config,
                 learning_rate=rate,
-                methods={method: dataclasses.replace(tuned, strength=strength)},  # type: ignore[call-arg]
+                methods={
+                    method: dataclasses.replace(tuned, strength=strength)  # pyright: ignore[reportCallIssue]
+                },
             ),
         )
         for strength, rate in itertools.product(strengths, learning_rates)

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+import mas_jax
 from experiments import cli, registry
-from experiments.data.types import Splits
+from experiments.data.types import DataNotFoundError
 from experiments.progress import Display, clock
 from experiments.sequence import Epoch
 from tests import tiny
@@ -17,11 +18,8 @@ from tests import tiny
 @pytest.fixture(autouse=True)
 def with_tiny(monkeypatch: pytest.MonkeyPatch) -> None:
     """Register the tiny sequence; its tasks come ready-made."""
-    entry = registry.Experiment(tiny.Tiny(), load=lambda _: Splits(*[None] * 2))  # type: ignore[arg-type]
+    entry = registry.Experiment(tiny.Tiny(), load=lambda _: tiny.splits())
     monkeypatch.setitem(registry.EXPERIMENTS, "tiny", entry)
-    monkeypatch.setattr(
-        cli, "split_by_classes", lambda *_, validation_fraction: tiny.tasks(validation_fraction)
-    )
 
 
 def command(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
@@ -89,7 +87,7 @@ def test_options_reach_the_config(capsys: pytest.CaptureFixture[str], tmp_path: 
 def test_tune_names_the_best_point(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     status, text, _ = command(
         capsys, "tune", "tiny", "--strengths", "0.0", "--learning-rates", "0.05", "1e-6",
-        "--tuning-seeds", "1", "--held-out", "0.2", "--out", str(tmp_path),
+        "--seeds", "1", "--validation-fraction", "0.2", "--out", str(tmp_path),
     )  # fmt: skip
     assert status == 0
     assert "highest accuracy on validation data: strength=0,learning_rate=0.05" in text
@@ -111,6 +109,52 @@ def test_bad_input_is_said_plainly(
     assert status == 2
     assert text in " ".join((out + err).replace("│", " ").split())
     assert "Traceback" not in out + err
+
+
+def test_run_runs_one_method(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    command(capsys, "run", "tiny", "--seeds", "1", "--method", "joint", "--out", str(tmp_path))
+    assert [folder.name for folder in tmp_path.iterdir()] == ["joint"]
+
+
+def test_validation_fraction_reaches_the_data(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+    monkeypatch.setattr(
+        cli.runs, "run", lambda *arguments: seen.append(arguments[3]) or sys.exit(7)
+    )
+    held_out = ("--validation-fraction", "0.4", "--evaluate-on", "validation")
+    status, _, _ = command(capsys, "run", "tiny", *held_out, "--out", str(tmp_path))
+    assert status == 7
+    sizes = [(len(task.train.labels), len(task.validation.labels)) for task in seen[0]]
+    # Classes of 45 and 30, 35 and 40, 25 and 50 examples; two fifths of each are held out.
+    assert sizes == [(45, 30), (45, 30), (45, 30)]
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "text"),
+    [
+        (FloatingPointError("training diverged"), 2, "error: training diverged"),
+        (DataNotFoundError("fetch this"), 2, "error: fetch this"),
+        (mas_jax.StoreLockedError("in use"), 2, "error: in use"),
+        (PermissionError(13, "denied"), 2, "denied"),
+        (KeyboardInterrupt(), 130, "goes on after the last finished task"),
+    ],
+)
+def test_failures_end_with_their_text_and_status(
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    error: BaseException,
+    status: int,
+    text: str,
+) -> None:
+    def fail(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(cli.runs, "run", fail)
+    ended, _, err = command(capsys, "run", "tiny")
+    assert ended == status
+    assert text in err
 
 
 def test_progress_in_plain_lines_says_task_epoch_loss_accuracy_and_time_left(
@@ -141,6 +185,18 @@ def test_progress_in_a_terminal_is_one_live_line() -> None:
     with Display(console, "mas", ["1/2"], 2, [0]) as report:
         report(Epoch(0, 0, 0, 0.25, 0.5))
     assert "loss 0.2500" in console.export_text()
+
+
+def test_progress_fits_into_80_columns_and_moves() -> None:
+    console = Console(force_terminal=True, width=80, record=True)
+    display = Display(console, "finetune", ["10/11"], 20, [9])
+    with display as report:
+        for epoch in range(20):
+            report(Epoch(9, 0, epoch, 0.0001, 1.0))
+    assert display._bar.tasks[0].completed == 20
+    (line,) = {line for line in console.export_text().splitlines() if "epoch 20/20" in line}
+    assert "loss 0.0001, 100.00 %, 0:00 left" in line
+    assert "━" in line
 
 
 def test_clock() -> None:

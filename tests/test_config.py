@@ -18,7 +18,7 @@ from tests import tiny
         ({"seeds": 0}, "--seeds must be at least 1"),
         ({"first_seed": -1}, "--first-seed must be at least 0"),
         ({"learning_rate": 0.0}, "--learning-rate must be above 0"),
-        ({"learning_rate": float("nan")}, "--learning-rate must be above 0, got nan"),
+        ({"learning_rate": float("nan")}, "--learning-rate must be above 0, and finite, got nan"),
         ({"momentum": 1.0}, r"--momentum must be in \[0, 1\)"),
         ({"hidden_sizes": (4, 0)}, "--hidden-sizes must be"),
         ({"hidden_sizes": ()}, "--hidden-sizes must be"),

@@ -127,7 +127,7 @@ def test_the_last_stored_anchor_adds_the_last_tasks_importance(tmp_path: Path) -
     jax.tree.map(np.testing.assert_array_equal, last.params["trunk"], params["trunk"])
 
     # The last task's examples without their filling, through the library's host loop.
-    real = jax.tree.map(lambda x: x[: int(setup.training[2].size)], setup.training[2].batch)
+    real = jax.tree.map(lambda x: x[: int(setup.training(2).size)], setup.training(2).batch)
     omega = mas_jax.estimate_importance(setup.apply_fn, params, [real], mask=TRUNK_ONLY)
     jax.tree.map(
         lambda a, b, c: np.testing.assert_allclose(a + b, c, rtol=1e-5),
@@ -159,3 +159,46 @@ def test_learning_rate_falls_along_a_cosine_within_a_task() -> None:
     np.testing.assert_allclose(rates, [0.2, 0.170711, 0.1, 0.029289], atol=1e-6)
     constant = dataclasses.replace(config, schedule="constant")
     assert [sequence.learning_rate(constant, epoch) for epoch in (0, 3)] == [0.2, 0.2]
+
+
+def test_accuracy_is_measured_on_the_examples_asked_for() -> None:
+    tasks = tiny.tasks(validation_fraction=0.2)
+    for part in ("validation", "test"):
+        config = dataclasses.replace(tiny.Tiny(), validation_fraction=0.2, evaluate_on=part)
+        setup = sequence.prepare(config, config.methods["mas"], tasks)
+        expected = np.concatenate([getattr(task, part).inputs for task in tasks])
+        np.testing.assert_array_equal(setup.evaluation.batch.inputs, expected)
+        # Nothing that is held out is trained on.
+        trained = np.concatenate([setup.training(task).batch.inputs for task in range(3)])
+        assert not (trained[:, None] == expected[None]).all(-1).any()
+
+
+@pytest.mark.parametrize(
+    ("method", "sizes"), [("finetune", [75, 75, 75]), ("joint", [75, 150, 225])]
+)
+def test_joint_training_sees_all_tasks_so_far(method: str, sizes: list[int]) -> None:
+    training = [prepared(method).training(task) for task in range(3)]
+    assert [int(examples.size) for examples in training] == sizes
+    tasks_seen = [set(np.asarray(each.batch.tasks).tolist()) for each in training]
+    assert tasks_seen == ([{0}, {1}, {2}] if method == "finetune" else [{0}, {0, 1}, {0, 1, 2}])
+
+
+def test_seeds_start_from_different_parameters(tmp_path: Path) -> None:
+    records = [learn("finetune", tmp_path / str(seed), seed=seed) for seed in (0, 1)]
+    assert len(records[0].untrained) == 3
+    assert records[0].untrained != records[1].untrained
+
+
+def test_the_rule_adds_up_importance(tmp_path: Path) -> None:
+    kernels = {}
+    for rule in ("sum", "max"):
+        # At strength 0 both learn the same, so that only the rule differs.
+        setup = sequence.prepare(tiny.Tiny(), MAS(strength=0.0, rule=rule), tiny.tasks())
+        sequence.learn(setup, 0, tmp_path / rule, lambda _: None)
+        params = setup.learner.init(jax.random.key(0), setup.evaluation)
+        store = mas_jax.AnchorStore(tmp_path / rule / "anchors")
+        anchors = [store.restore(task, like=params) for task in store.tasks()[:2]]
+        kernels[rule] = [np.asarray(a.importance["trunk"]["hidden_0"]["kernel"]) for a in anchors]
+    first, both = kernels["sum"]
+    expected = np.maximum(first, both - first)  # both − first is Ω of the second task
+    np.testing.assert_allclose(kernels["max"][1], expected, rtol=1e-3, atol=1e-5)

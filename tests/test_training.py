@@ -96,6 +96,30 @@ def test_epoch_equals_a_hand_written_gradient_step() -> None:
     )
 
 
+def test_a_ragged_batch_counts_by_its_own_size() -> None:
+    # Filled up to 12, in a batch of 12, 7 examples are one step with the mean over 7.
+    examples = to_device([(0, some_examples(7))], length=12)
+    exact = to_device([(0, some_examples(7))], length=7)
+    params, loss = trained(sgd_learner(12), examples)
+    params_exact, loss_exact = trained(sgd_learner(7), exact)
+    assert loss == pytest.approx(loss_exact, rel=1e-6)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7), params, params_exact
+    )
+
+
+def test_training_accuracy_counts_real_examples() -> None:
+    examples = to_device([(0, some_examples(7))], length=30)
+    learner = sgd_learner(30)
+    params = learner.init(jax.random.key(0), examples)
+    hits = np.asarray(networks.logits(MODEL, params, examples.batch))[:7].argmax(1)
+    expected = (hits == np.asarray(examples.labels)[:7]).mean()
+    _, _, info = learner.train_epoch(
+        params, learner.init_optimizer(params), examples, jax.random.key(1), 0.1
+    )
+    assert float(info.accuracy) == pytest.approx(expected)  # one step: seen before it moves
+
+
 def test_other_tasks_heads_do_not_move() -> None:
     examples = to_device([(1, some_examples(20, 2))], length=20)
     learner = sgd_learner(8)

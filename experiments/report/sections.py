@@ -135,14 +135,20 @@ def _labels(results: Sequence[Result]) -> list[str]:
     return labels
 
 
+def _flat(config: dict[str, Any]) -> dict[str, Any]:
+    """The settings with those of the method beside them: strength and not method['strength']."""
+    method = config.get("method", {})
+    return {**config, "method": None, **method} if isinstance(method, dict) else config
+
+
 def _label(result: Result, others: Sequence[Result]) -> str:
     """The method's name, with those settings in which its namesakes among `others` differ."""
-    namesakes = [other for other in others if other.method == result.method]
+    namesakes = [_flat(other.config) for other in others if other.method == result.method]
     missing = object()
     differing: dict[str, Any] = {
         key: value
-        for key, value in result.config.items()
-        if any(other.config.get(key, missing) != value for other in namesakes)
+        for key, value in _flat(result.config).items()
+        if any(other.get(key, missing) != value for other in namesakes)
     }
     settings = ", ".join(f"{key}={value}" for key, value in differing.items())
     return f"{result.method} ({settings})" if settings else result.method
