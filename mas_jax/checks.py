@@ -76,7 +76,7 @@ def check_strength(name: str, value: Strength) -> None:
         raise ValueError(f"{name} must be a number, a scalar array or a schedule, got {got}")
     if not is_concrete(value):
         return
-    number = float(value)
+    number = float(np.asarray(value))
     if not math.isfinite(number) or number < 0:
         raise ValueError(f"{name} must be a finite number of at least 0, got {number}")
 

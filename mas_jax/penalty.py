@@ -4,6 +4,7 @@ import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple, TypeVar
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -24,7 +25,7 @@ class AnchorState(NamedTuple):
     anchor: Anchor  # neutral (θ* = 0, Ω = 0) until `with_anchor` sets it
 
 
-def penalty(params: Params, anchor: Anchor, strength: float | jax.Array) -> jax.Array:
+def penalty(params: Params, anchor: Anchor, strength: chex.Numeric) -> jax.Array:
     """Compute (λ/2) Σ Ω (θ − θ*)², the loss term of Memory Aware Synapses.
 
     Source: Aljundi et al., ECCV 2018, Eq. 3, which is printed with λ/2 in one version and with

@@ -5,6 +5,7 @@ from typing import Any, Protocol, TypeAlias
 
 import jax
 import jax.numpy as jnp
+import optax
 
 Params: TypeAlias = Any
 """The learned parameters θ: any pytree of arrays."""
@@ -26,7 +27,7 @@ prefix of it, or a callable from parameters to such a tree. True is anchored."""
 Objective: TypeAlias = Callable[[Outputs], jax.Array]
 """From the outputs for one sample (no batch axis) to the scalar whose gradient is measured."""
 
-Strength: TypeAlias = Any
+Strength: TypeAlias = jax.typing.ArrayLike | optax.Schedule
 """λ: a number, a scalar array, or a schedule from step count to one of these."""
 
 

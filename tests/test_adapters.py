@@ -1,5 +1,6 @@
 """Flax models as apply_fn and params, in evaluation mode."""
 
+import chex
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -69,9 +70,7 @@ def test_linen_importance_uses_the_batch_statistics(linen) -> None:
 
     grads = [jax.grad(objective)(params, image) for image in IMAGES]
     expected = jax.tree.map(lambda *g: jnp.mean(jnp.abs(jnp.stack(g)), axis=0), *grads)
-    jax.tree.map(
-        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), omega, expected
-    )
+    chex.assert_trees_all_close(omega, expected, rtol=1e-4, atol=1e-6)
 
 
 def test_linen_call_chooses_how_the_module_is_called(linen) -> None:

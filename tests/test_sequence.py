@@ -5,6 +5,7 @@ import functools
 from pathlib import Path
 from typing import Any
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -55,7 +56,7 @@ def test_a_stopped_run_goes_on_to_the_same_result_bit_for_bit(
     assert without_times(resumed) == without_times(whole)
     states = [checkpoint.load(tmp_path / name / "state.msgpack") for name in ("whole", "stopped")]
     params = [state[0] for state in states if state is not None]
-    jax.tree.map(np.testing.assert_array_equal, *params)
+    chex.assert_trees_all_equal(*params)
 
 
 def test_a_run_stopped_between_anchor_and_state_goes_on(
@@ -124,7 +125,7 @@ def test_the_last_stored_anchor_adds_the_last_tasks_importance(tmp_path: Path) -
     store = mas_jax.AnchorStore(tmp_path / "anchors")
     assert store.tasks() == ["4/1", "2/3", "0/5"]
     before, last = (store.restore(name, like=params) for name in ("2/3", "0/5"))
-    jax.tree.map(np.testing.assert_array_equal, last.params["trunk"], params["trunk"])
+    chex.assert_trees_all_equal(last.params["trunk"], params["trunk"])
 
     # The last task's examples without their filling, through the library's host loop.
     real = jax.tree.map(lambda x: x[: int(setup.training(2).size)], setup.training(2).batch)

@@ -1,5 +1,6 @@
 """One compiled epoch: every example once, filling never counts, heads stay apart."""
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -67,9 +68,7 @@ def test_filling_changes_nothing_in_an_epoch_whose_batches_are_whole() -> None:
     params, loss = trained(sgd_learner(12), plain)
     params_filled, loss_filled = trained(sgd_learner(12), filled)
     assert loss == pytest.approx(loss_filled, rel=1e-6)
-    jax.tree.map(
-        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7), params, params_filled
-    )
+    chex.assert_trees_all_close(params, params_filled, rtol=1e-5, atol=1e-7)
 
 
 def test_epoch_equals_a_hand_written_gradient_step() -> None:
@@ -91,9 +90,7 @@ def test_epoch_equals_a_hand_written_gradient_step() -> None:
     loss = float(loss_fn(params))
     stepped, epoch_loss = trained(learner, examples)
     assert epoch_loss == pytest.approx(loss, rel=1e-5)
-    jax.tree.map(
-        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), expected, stepped
-    )
+    chex.assert_trees_all_close(expected, stepped, rtol=1e-5, atol=1e-6)
 
 
 def test_a_ragged_batch_counts_by_its_own_size() -> None:
@@ -103,9 +100,7 @@ def test_a_ragged_batch_counts_by_its_own_size() -> None:
     params, loss = trained(sgd_learner(12), examples)
     params_exact, loss_exact = trained(sgd_learner(7), exact)
     assert loss == pytest.approx(loss_exact, rel=1e-6)
-    jax.tree.map(
-        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7), params, params_exact
-    )
+    chex.assert_trees_all_close(params, params_exact, rtol=1e-5, atol=1e-7)
 
 
 def test_training_accuracy_counts_real_examples() -> None:

@@ -26,7 +26,7 @@ class Options:
     """Samples per step."""
     steps: int = 30
     """Steps per timing."""
-    repeats: int = 15
+    repeats: int = 40
     """Timings of each kind; their medians are compared."""
 
 

@@ -1,0 +1,32 @@
+"""The results in the repository are what the README says of them."""
+
+from pathlib import Path
+
+import pytest
+
+from experiments import results
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+RECORDED = results.read_all(ROOT / "experiments" / "recorded")
+NAMES = {"finetune": "fine-tuning", "mas": "**MAS**", "joint": "joint training"}
+
+
+@pytest.mark.parametrize(
+    "result", RECORDED, ids=lambda result: f"{result.experiment}-{result.method}"
+)
+def test_the_readmes_table_is_the_recorded_one(result: results.Result) -> None:
+    assert len(results.finished(result)) == 10
+    (line,) = [row for row in README.splitlines() if row.startswith(f"| {NAMES[result.method]}")]
+    for measure, digits in (("average_accuracy", 2), ("forgetting", 3), ("backward_transfer", 3)):
+        mean, half_width = results.summary(result)[measure]
+        text = f"{100 * mean:.{digits}f} ± {100 * half_width:.{digits}f}".replace("-", "−")
+        assert text in line
+
+
+def test_split_mnist_reaches_what_is_claimed() -> None:
+    (mas,) = [r for r in RECORDED if (r.experiment, r.method) == ("split_mnist", "mas")]
+    measures = results.summary(mas)
+    assert measures["average_accuracy"][0] >= 0.992
+    assert measures["forgetting"][0] <= 0.0010
+    assert mas.config["evaluate_on"] == "test"
