@@ -5,6 +5,14 @@ from collections.abc import Callable, Iterable, Mapping
 import jax.numpy as jnp
 
 from mas_jax import checks, importance, objectives
+from mas_jax.options import (
+    EngineName,
+    Magnitude,
+    OnNonFinite,
+    Reduction,
+    checked_options,
+    split_callable,
+)
 from mas_jax.types import ApplyFn, Batch, Importance, Mask, Objective, Params
 
 
@@ -14,12 +22,12 @@ def estimate_importance(
     batches: Iterable[Batch],
     *,
     objective: Objective = objectives.squared_l2_norm,
-    magnitude: importance.Magnitude = "abs",
-    reduction: importance.Reduction = "sample",
-    engine: importance.EngineName = "vmap",
+    magnitude: Magnitude = "abs",
+    reduction: Reduction = "sample",
+    engine: EngineName = "vmap",
     microbatch_size: int | None = None,
     mask: Mask = None,
-    on_nonfinite: importance.OnNonFinite = "raise",
+    on_nonfinite: OnNonFinite = "raise",
     progress: Callable[[int], None] | None = None,
 ) -> Importance:
     """Compute Ω over an iterable of unlabelled batches: the host loop around the estimator.
@@ -61,10 +69,10 @@ def estimate_importance(
             f"batches must be an iterable of batches, got one {type(batches).__name__}: for a "
             "single batch pass [batch]"
         )
-    options = importance.checked_options(
+    options = checked_options(
         objective, magnitude, reduction, engine, microbatch_size, mask, on_nonfinite
     )
-    callee = importance.split_callable(apply_fn)
+    callee = split_callable(apply_fn)
     state = importance.init(options, params)
     flag, seen = None, 0
     for batch in batches:

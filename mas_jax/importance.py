@@ -2,15 +2,25 @@
 
 import functools
 import math
-from collections.abc import Callable, Hashable
-from numbers import Integral
-from typing import Any, Literal, NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from mas_jax import checks, compensated, objectives, trees
 from mas_jax.errors import NonFiniteError
+from mas_jax.options import (
+    MAGNITUDES,
+    Callee,
+    EngineName,
+    Magnitude,
+    OnNonFinite,
+    Options,
+    Reduction,
+    checked_options,
+    split_callable,
+)
 from mas_jax.per_sample import Engine, vmap_engine
 from mas_jax.types import (
     ApplyFn,
@@ -21,13 +31,6 @@ from mas_jax.types import (
     Params,
     at_least_float32,
 )
-
-Magnitude = Literal["abs", "square"]
-Reduction = Literal["sample", "batch"]
-EngineName = Literal["vmap"]
-OnNonFinite = Literal["raise", "skip"]
-
-_MAGNITUDES: dict[str, Callable[[jax.Array], jax.Array]] = {"abs": jnp.abs, "square": jnp.square}
 
 
 class ImportanceState(NamedTuple):
@@ -44,18 +47,6 @@ class ImportanceEstimator(NamedTuple):
     init: Callable[[Params], ImportanceState]
     update: Callable[..., ImportanceState]
     finalize: Callable[[ImportanceState], Importance]
-
-
-class Options(NamedTuple):
-    """The estimator's static configuration: hashable, and free of arrays."""
-
-    objective: Objective
-    magnitude: Magnitude
-    reduction: Reduction
-    engine: EngineName
-    microbatch_size: int | None
-    mask: Hashable
-    on_nonfinite: OnNonFinite
 
 
 def importance_estimator(
@@ -131,55 +122,9 @@ def importance_estimator(
     )
 
 
-class Callee(NamedTuple):
-    """An `apply_fn` in two parts, one of which is None: a static function, or a pytree of arrays
-    that can be called, which can be an argument of a compiled function."""
-
-    static: ApplyFn | None
-    arrays: ApplyFn | None
-
-
-def split_callable(apply_fn: ApplyFn) -> Callee:
-    """`apply_fn` as what a compiled function can be given."""
-    if isinstance(apply_fn, jax.tree_util.Partial):
-        return Callee(None, apply_fn)
-    return Callee(_hashable(apply_fn), None)
-
-
-def checked_options(
-    objective: Objective,
-    magnitude: Magnitude,
-    reduction: Reduction,
-    engine: EngineName,
-    microbatch_size: int | None,
-    mask: Mask,
-    on_nonfinite: OnNonFinite,
-) -> Options:
-    """The options, checked and hashable."""
-    checks.check_choice("magnitude", magnitude, _MAGNITUDES)
-    checks.check_choice("reduction", reduction, ("sample", "batch"))
-    checks.check_choice("engine", engine, ("vmap",))
-    checks.check_choice("on_nonfinite", on_nonfinite, ("raise", "skip"))
-    if microbatch_size is not None and not (
-        isinstance(microbatch_size, Integral) and microbatch_size >= 1
-    ):
-        raise ValueError(
-            f"microbatch_size must be a whole number of at least 1, got {microbatch_size}"
-        )
-    return Options(
-        _hashable(objective),
-        magnitude,
-        reduction,
-        engine,
-        microbatch_size,
-        _freeze(mask),
-        on_nonfinite,
-    )
-
-
 def init(options: Options, params: Params) -> ImportanceState:
     """The empty state for `params`, on the devices that hold them."""
-    selected = trees.select(params, trees.covered(params, _thaw(options.mask)))
+    selected = trees.select(params, trees.covered(params, options.mask_tree()))
     leaves = jax.tree.leaves(selected)
     if not leaves:
         raise ValueError(
@@ -217,7 +162,7 @@ def _update(
     size = checks.batch_size(batch)
     if weights is not None:
         checks.check_weights(weights, size)
-    selected = trees.select(params, trees.covered(params, _thaw(options.mask)))
+    selected = trees.select(params, trees.covered(params, options.mask_tree()))
     checks.check_same_leaves("state", state.sums.value[0], "params", selected)
     return add_batch(callee.static, options, callee.arrays, state, params, batch, weights)
 
@@ -239,13 +184,13 @@ def _add_batch(
     weights = jnp.ones(size, dtype) if weights is None else jnp.asarray(weights, dtype)
     # Under a trace nothing can raise: a weight that is no weight makes Ω NaN.
     weights = jnp.where(jnp.isfinite(weights) & (weights >= 0), weights, jnp.nan)
-    covered = trees.covered(params, _thaw(options.mask))
+    covered = trees.covered(params, options.mask_tree())
 
     result = _build_engine(apply_fn, options)(params, covered, batch, weights)
     weight = jnp.where(result.finite, weights, 0.0).sum()
     sums = result.sums
     if options.reduction == "batch":
-        sums = _reduce_batch_mean(_MAGNITUDES[options.magnitude], sums, weight)
+        sums = _reduce_batch_mean(MAGNITUDES[options.magnitude], sums, weight)
     num_samples = state.num_samples + size
     return ImportanceState(
         sums=compensated.add(state.sums, (sums, weight)),
@@ -264,7 +209,7 @@ add_batch_in_place = jax.jit(_add_batch, static_argnums=(0, 1), donate_argnums=(
 def _build_engine(apply_fn: ApplyFn, options: Options) -> Engine:
     """The engine that `options` names; for reduction="batch" it leaves the gradients signed."""
     per_sample = options.reduction == "sample"
-    reduce_fn = _MAGNITUDES[options.magnitude] if per_sample else lambda grads: grads
+    reduce_fn = MAGNITUDES[options.magnitude] if per_sample else lambda grads: grads
     return vmap_engine(apply_fn, options.objective, reduce_fn, options.microbatch_size)
 
 
@@ -321,28 +266,3 @@ def raise_if_nonfinite(index: int) -> None:
             "them, are NaN or infinite: importance is not defined there. Mend the sample, or pass "
             'on_nonfinite="skip" to leave such samples out'
         )
-
-
-def _freeze(mask: Mask) -> Hashable:
-    """A mask as a hashable value, so that it can be part of a static argument."""
-    if mask is None or callable(mask):
-        return mask
-    leaves, treedef = jax.tree.flatten(mask)
-    return tuple(leaves), treedef
-
-
-def _thaw(mask: Hashable) -> Mask:
-    """The mask that `_freeze` was given."""
-    if not isinstance(mask, tuple):
-        return mask
-    leaves, treedef = mask
-    return treedef.unflatten(leaves)
-
-
-def _hashable(fn: Callable[..., Any]) -> Callable[..., Any]:
-    """`fn`, wrapped if it cannot be hashed and so could not be a static argument."""
-    try:
-        hash(fn)
-    except TypeError:
-        return lambda *args: fn(*args)
-    return fn

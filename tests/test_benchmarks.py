@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from experiments.benchmarks import penalty
+from experiments.benchmarks import microbatch, penalty
 
 
 def test_penalty_benchmark_prints_ratios_and_json(capsys: pytest.CaptureFixture[str]) -> None:
@@ -15,3 +15,15 @@ def test_penalty_benchmark_prints_ratios_and_json(capsys: pytest.CaptureFixture[
     report = json.loads("\n".join(rest))
     assert report["parameters"] == 6 * 5 + 5 + 5 * 3 + 3
     assert report["milliseconds_per_step"].keys() == {"plain", "anchor_penalty", "anchor_proximal"}
+
+
+def test_microbatch_benchmark_prints_each_size(capsys: pytest.CaptureFixture[str]) -> None:
+    options = microbatch.Options(sizes=(6, 5, 3), batch_size=4, microbatch_sizes=(1, 2), repeats=1)
+    microbatch.main(options)
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split(":")[0] for line in lines] == [
+        "micro-batch default",
+        "micro-batch 1",
+        "micro-batch 2",
+    ]
+    assert all(float(line.split()[-4]) > 0 for line in lines)

@@ -19,10 +19,10 @@ LAYERS = [
     {"types", "errors"},
     {"trees"},
     {"checks"},
-    {"objectives", "compensated"},
+    {"objectives", "compensated", "options"},
     {"per_sample"},
     {"importance"},
-    {"anchor"},
+    {"anchor", "estimate"},
     {"penalty", "store"},
 ]
 RANKS = {name: rank for rank, names in enumerate(LAYERS) for name in names}

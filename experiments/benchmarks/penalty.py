@@ -3,7 +3,6 @@
 import dataclasses
 import json
 import statistics
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -14,6 +13,8 @@ import tyro
 
 import mas_jax
 from experiments import results
+from experiments.benchmarks.networks import init, network
+from experiments.benchmarks.timing import measured_in_turns
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -69,26 +70,6 @@ def main(options: Options) -> None:
     print(json.dumps(report, indent=1))
 
 
-def init(sizes: tuple[int, ...]) -> list[dict[str, jax.Array]]:
-    """Parameters of an MLP, He-initialised."""
-    keys = jax.random.split(jax.random.key(0), len(sizes) - 1)
-    return [
-        {
-            "kernel": jax.random.normal(key, (before, after)) * jnp.sqrt(2.0 / before),
-            "bias": jnp.zeros(after),
-        }
-        for key, before, after in zip(keys, sizes[:-1], sizes[1:], strict=True)
-    ]
-
-
-def network(params: list[dict[str, jax.Array]], inputs: jax.Array) -> jax.Array:
-    """The MLP's outputs."""
-    *hidden, last = params
-    for layer in hidden:
-        inputs = jax.nn.relu(inputs @ layer["kernel"] + layer["bias"][None])
-    return inputs @ last["kernel"] + last["bias"][None]
-
-
 def _runner(
     optimizer: optax.GradientTransformation,
     params: Any,
@@ -116,20 +97,6 @@ def _runner(
         jax.block_until_ready(state)
 
     return run
-
-
-def measured_in_turns(
-    runners: dict[str, Callable[[], None]], repeats: int
-) -> dict[str, list[float]]:
-    """Seconds of each runner, all of them once per round, so that noise falls on all alike."""
-    seconds: dict[str, list[float]] = {name: [] for name in runners}
-    for round_number in range(repeats + 1):
-        for name, run in runners.items():
-            start = time.perf_counter()
-            run()
-            if round_number > 0:  # the first round compiles
-                seconds[name].append(time.perf_counter() - start)
-    return seconds
 
 
 if __name__ == "__main__":
