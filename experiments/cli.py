@@ -194,7 +194,8 @@ def _tune(command: Tune[Any], console: Console, line: str) -> None:
     for candidate in grid:
         folder = out / candidate.name
         result = _run(name, candidate.config, command.method, tasks, folder, console, line)
-        measured.append(dataclasses.replace(result, method=candidate.name))
+        # With a space, at which a narrow table can break the line.
+        measured.append(dataclasses.replace(result, method=candidate.name.replace(",", " ")))
     console.print(tables.comparison(measured))
     chosen = tuning.best([candidate.name for candidate in grid], measured)
     console.print(f"highest accuracy on validation data: {chosen}", highlight=False)
