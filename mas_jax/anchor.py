@@ -76,12 +76,12 @@ def consolidate(
     if anchor is not None:
         checks.check_same_leaves("importance", importance, "anchor", anchor.importance)
         checks.check_importance(anchor.importance)
-        before = jax.tree.map(_beside, importance, trees.like(importance, anchor.importance))
+        before = jax.tree.map(_to_devices_of, importance, trees.like(importance, anchor.importance))
         importance = _combine(rule, before, importance, num_tasks, decay)
     return Anchor(jax.tree.map(lambda leaf: jnp.array(leaf, copy=True), anchored), importance)
 
 
-def _beside(new: jax.Array, old: Any) -> jax.Array:
+def _to_devices_of(new: jax.Array, old: Any) -> jax.Array:
     """`old` in the dtype of `new`, and on its devices if it has been put there."""
     old = jnp.asarray(old, new.dtype)
     if checks.is_concrete((new, old)) and new.committed:

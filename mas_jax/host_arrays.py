@@ -101,7 +101,7 @@ def placed(held: Anchor, like: Params) -> Anchor:
     def build(tree: dict[str, np.ndarray]) -> Any:
         return treedef.unflatten(
             [
-                _placed(tree[name], leaf) if name in tree else optax.MaskedNode()
+                _on_devices_of(tree[name], leaf) if name in tree else optax.MaskedNode()
                 for name, (_, leaf) in zip(names, paths, strict=True)
             ]
         )
@@ -109,7 +109,7 @@ def placed(held: Anchor, like: Params) -> Anchor:
     return Anchor(build(held.params), build(held.importance))
 
 
-def _placed(value: np.ndarray, like: Any) -> jax.Array:
+def _on_devices_of(value: np.ndarray, like: Any) -> jax.Array:
     """`value` with the sharding of `like`, and committed to it only if `like` is."""
     sharding = getattr(like, "sharding", None)
     if sharding is None or not getattr(like, "committed", True):
