@@ -10,6 +10,9 @@ from mas_jax.adapters import from_linen, from_nnx
 from mas_jax.anchor import Anchor, consolidate
 from mas_jax.errors import (
     CheckpointCorruptError,
+    EngineError,
+    EngineWarning,
+    FallbackError,
     MasJaxError,
     NonFiniteError,
     StoreFormatError,
@@ -30,6 +33,9 @@ __all__ = [
     "AnchorState",
     "AnchorStore",
     "CheckpointCorruptError",
+    "EngineError",
+    "EngineWarning",
+    "FallbackError",
     "ImportanceEstimator",
     "ImportanceState",
     "MasJaxError",

@@ -39,3 +39,15 @@ class StoreNotWritableError(MasJaxError, PermissionError):
 
 class StoreFormatError(MasJaxError, ValueError):
     """The store was written by a newer version of this library."""
+
+
+class EngineError(MasJaxError, RuntimeError):
+    """The fused engine failed on this model for a reason of its own."""
+
+
+class FallbackError(MasJaxError, ValueError):
+    """Under `strict`: a large parameter has no fused rule."""
+
+
+class EngineWarning(UserWarning):
+    """The fused engine failed, and the vmap engine was taken."""

@@ -1,19 +1,13 @@
 """Importance over an iterable of batches: the host loop around the estimator."""
 
 from collections.abc import Callable, Iterable, Mapping
+from typing import Unpack
 
 import jax.numpy as jnp
 
-from mas_jax import checks, importance, objectives
-from mas_jax.options import (
-    EngineName,
-    Magnitude,
-    OnNonFinite,
-    Reduction,
-    checked_options,
-    split_callable,
-)
-from mas_jax.types import ApplyFn, Batch, Importance, Mask, Objective, Params
+from mas_jax import checks, importance
+from mas_jax.options import EstimatorOptions, checked_options, split_callable
+from mas_jax.types import ApplyFn, Batch, Importance, Params
 
 
 def estimate_importance(
@@ -21,14 +15,8 @@ def estimate_importance(
     params: Params,
     batches: Iterable[Batch],
     *,
-    objective: Objective = objectives.squared_l2_norm,
-    magnitude: Magnitude = "abs",
-    reduction: Reduction = "sample",
-    engine: EngineName = "vmap",
-    microbatch_size: int | None = None,
-    mask: Mask = None,
-    on_nonfinite: OnNonFinite = "raise",
     progress: Callable[[int], None] | None = None,
+    **options: Unpack[EstimatorOptions],
 ) -> Importance:
     """Compute Ω over an iterable of unlabelled batches: the host loop around the estimator.
 
@@ -40,14 +28,8 @@ def estimate_importance(
       apply_fn: as for `importance_estimator`.
       params: θ, any pytree of arrays.
       batches: any iterable of batches, of any sizes; each is a pytree with one leading axis.
-      objective: as for `importance_estimator`, and so are the options up to `on_nonfinite`.
-      magnitude: see there.
-      reduction: see there.
-      engine: see there.
-      microbatch_size: see there.
-      mask: see there.
-      on_nonfinite: see there.
       progress: called after each batch with the number of samples seen so far.
+      **options: all keyword arguments of `importance_estimator`, with the same defaults.
 
     Returns:
       Ω, as `importance_estimator`'s `finalize` returns it.
@@ -69,18 +51,16 @@ def estimate_importance(
             f"batches must be an iterable of batches, got one {type(batches).__name__}: for a "
             "single batch pass [batch]"
         )
-    options = checked_options(
-        objective, magnitude, reduction, engine, microbatch_size, mask, on_nonfinite
-    )
+    checked = checked_options(**options)
     callee = split_callable(apply_fn)
-    state = importance.init(options, params)
+    state = importance.init(checked, params)
     flag, seen = None, 0
     for batch in batches:
         seen += checks.batch_size(batch)
         # The flag of the batch before is read while this one runs: the device never waits.
         previous = flag
         state = importance.add_batch_in_place(
-            callee.static, options, callee.arrays, state, params, batch, None
+            callee.static, checked, callee.arrays, state, params, batch, None
         )
         flag = jnp.copy(state.first_nonfinite)  # the state itself is donated to the next batch
         if previous is not None and checks.is_concrete(previous):

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from mas_jax import checks, compensated, objectives, trees
+from mas_jax.engines import build_engine
 from mas_jax.errors import NonFiniteError
 from mas_jax.options import (
     MAGNITUDES,
@@ -21,13 +22,14 @@ from mas_jax.options import (
     checked_options,
     split_callable,
 )
-from mas_jax.per_sample import Engine, vmap_engine
+from mas_jax.per_sample import batch_totals
 from mas_jax.types import (
     ApplyFn,
     Batch,
     Importance,
     Mask,
     Objective,
+    Outputs,
     Params,
     at_least_float32,
 )
@@ -42,11 +44,12 @@ class ImportanceState(NamedTuple):
 
 
 class ImportanceEstimator(NamedTuple):
-    """Three pure functions; see `importance_estimator`."""
+    """Pure functions; see `importance_estimator`."""
 
     init: Callable[[Params], ImportanceState]
     update: Callable[..., ImportanceState]
     finalize: Callable[[ImportanceState], Importance]
+    predict_and_update: Callable[..., tuple[Outputs, ImportanceState]]
 
 
 def importance_estimator(
@@ -55,10 +58,15 @@ def importance_estimator(
     objective: Objective = objectives.squared_l2_norm,
     magnitude: Magnitude = "abs",
     reduction: Reduction = "sample",
-    engine: EngineName = "vmap",
-    microbatch_size: int | None = None,
     mask: Mask = None,
     on_nonfinite: OnNonFinite = "raise",
+    engine: EngineName = "auto",
+    strict: bool | int = False,
+    microbatch_size: int | None = None,
+    memory_budget: int | None = None,
+    mesh: jax.sharding.Mesh | None = None,
+    mesh_axis: str = "data",
+    pad_batch: bool = True,
 ) -> ImportanceEstimator:
     """Build the streaming estimator of Ω = (1/Σw) Σ_k w_k |∂ objective(F(x_k; θ)) / ∂θ|.
 
@@ -113,12 +121,25 @@ def importance_estimator(
              [2.]], dtype=float32)
     """
     options = checked_options(
-        objective, magnitude, reduction, engine, microbatch_size, mask, on_nonfinite
+        objective=objective,
+        magnitude=magnitude,
+        reduction=reduction,
+        mask=mask,
+        on_nonfinite=on_nonfinite,
+        engine=engine,
+        strict=strict,
+        microbatch_size=microbatch_size,
+        memory_budget=memory_budget,
+        mesh=mesh,
+        mesh_axis=mesh_axis,
+        pad_batch=pad_batch,
     )
+    callee = split_callable(apply_fn)
     return ImportanceEstimator(
         init=functools.partial(init, options),
-        update=functools.partial(_update, split_callable(apply_fn), options),
+        update=functools.partial(_update, callee, options),
         finalize=finalize,
+        predict_and_update=functools.partial(_predict_and_update, callee, options),
     )
 
 
@@ -159,15 +180,37 @@ def _update(
     weights: Any = None,
 ) -> ImportanceState:
     """`state` with one batch added; checked here, computed compiled."""
+    _check_update(options, state, params, batch, weights)
+    return add_batch(callee.static, options, callee.arrays, state, params, batch, weights)
+
+
+def _predict_and_update(
+    callee: Callee,
+    options: Options,
+    state: ImportanceState,
+    params: Params,
+    batch: Batch,
+    weights: Any = None,
+) -> tuple[Outputs, ImportanceState]:
+    """apply_fn's outputs for a batch, and `state` with it added: one forward pass for both."""
+    _check_update(options, state, params, batch, weights)
+    return _predict_and_add_batch(
+        callee.static, options, callee.arrays, state, params, batch, weights
+    )
+
+
+def _check_update(
+    options: Options, state: ImportanceState, params: Params, batch: Batch, weights: Any
+) -> None:
+    """Raise where the arguments of an update do not fit each other."""
     size = checks.batch_size(batch)
     if weights is not None:
         checks.check_weights(weights, size)
     selected = trees.select(params, trees.covered(params, options.mask_tree()))
     checks.check_same_leaves("state", state.sums.value[0], "params", selected)
-    return add_batch(callee.static, options, callee.arrays, state, params, batch, weights)
 
 
-def _add_batch(
+def _predict_and_add(
     static_fn: ApplyFn | None,
     options: Options,
     array_fn: ApplyFn | None,
@@ -175,8 +218,8 @@ def _add_batch(
     params: Params,
     batch: Batch,
     weights: Any,
-) -> ImportanceState:
-    """`state` with one batch added."""
+) -> tuple[Outputs, ImportanceState]:
+    """The outputs for a batch, and `state` with it added."""
     apply_fn = array_fn if static_fn is None else static_fn
     assert apply_fn is not None
     size = checks.batch_size(batch)
@@ -186,31 +229,30 @@ def _add_batch(
     weights = jnp.where(jnp.isfinite(weights) & (weights >= 0), weights, jnp.nan)
     covered = trees.covered(params, options.mask_tree())
 
-    result = _build_engine(apply_fn, options)(params, covered, batch, weights)
-    weight = jnp.where(result.finite, weights, 0.0).sum()
-    sums = result.sums
+    totals = batch_totals(build_engine(apply_fn, options), params, covered, batch, weights)
+    sums = totals.sums
     if options.reduction == "batch":
-        sums = _reduce_batch_mean(MAGNITUDES[options.magnitude], sums, weight)
+        sums = _reduce_batch_mean(MAGNITUDES[options.magnitude], sums, totals.weight)
     num_samples = state.num_samples + size
-    return ImportanceState(
-        sums=compensated.add(state.sums, (sums, weight)),
+    new_state = ImportanceState(
+        sums=compensated.add(state.sums, (sums, totals.weight)),
         # Past 2³¹ − 1 the count stays there: it says where a bad sample was, no more.
         num_samples=jnp.where(num_samples < 0, jnp.iinfo(jnp.int32).max, num_samples),
-        first_nonfinite=_first_nonfinite(options, state, ~result.finite & (weights > 0)),
+        first_nonfinite=_first_nonfinite(options, state, totals.first_nonfinite),
     )
+    return totals.outputs, new_state
+
+
+def _add(*args: Any) -> ImportanceState:
+    """The state alone."""
+    return _predict_and_add(*args)[1]
 
 
 # Compiled here and not left to the caller: a call outside jit would compile its loop anew each
 # time. Inside a caller's own jit, scan or vmap it is part of that.
-add_batch = jax.jit(_add_batch, static_argnums=(0, 1))
-add_batch_in_place = jax.jit(_add_batch, static_argnums=(0, 1), donate_argnums=(3,))
-
-
-def _build_engine(apply_fn: ApplyFn, options: Options) -> Engine:
-    """The engine that `options` names; for reduction="batch" it leaves the gradients signed."""
-    per_sample = options.reduction == "sample"
-    reduce_fn = MAGNITUDES[options.magnitude] if per_sample else lambda grads: grads
-    return vmap_engine(apply_fn, options.objective, reduce_fn, options.microbatch_size)
+add_batch = jax.jit(_add, static_argnums=(0, 1))
+add_batch_in_place = jax.jit(_add, static_argnums=(0, 1), donate_argnums=(3,))
+_predict_and_add_batch = jax.jit(_predict_and_add, static_argnums=(0, 1))
 
 
 def _reduce_batch_mean(
@@ -223,13 +265,13 @@ def _reduce_batch_mean(
     )
 
 
-def _first_nonfinite(options: Options, state: ImportanceState, nonfinite_B: jax.Array) -> jax.Array:
-    """The stream index of the first non-finite sample so far, or -1."""
+def _first_nonfinite(options: Options, state: ImportanceState, row: jax.Array) -> jax.Array:
+    """The stream index of the first non-finite sample so far, or -1; `row` is this batch's."""
     if options.on_nonfinite == "skip":
         return state.first_nonfinite
-    index = state.num_samples + jnp.argmax(nonfinite_B).astype(jnp.int32)
+    index = state.num_samples + row
     index = jnp.where(index < 0, jnp.iinfo(jnp.int32).max, index)
-    here = jnp.where(nonfinite_B.any(), index, -1)
+    here = jnp.where(row >= 0, index, -1)
     return jnp.where(state.first_nonfinite >= 0, state.first_nonfinite, here)
 
 

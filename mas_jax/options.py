@@ -2,32 +2,59 @@
 
 from collections.abc import Callable, Hashable
 from numbers import Integral
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, TypedDict, Unpack
 
 import jax
 import jax.numpy as jnp
 
-from mas_jax import checks
+from mas_jax import checks, objectives
 from mas_jax.types import ApplyFn, Mask, Objective
 
 Magnitude = Literal["abs", "square"]
 Reduction = Literal["sample", "batch"]
-EngineName = Literal["vmap"]
+EngineName = Literal["auto", "fused", "vmap"]
 OnNonFinite = Literal["raise", "skip"]
 
 MAGNITUDES: dict[str, Callable[[jax.Array], jax.Array]] = {"abs": jnp.abs, "square": jnp.square}
 
 
-class Options(NamedTuple):
-    """What `importance_estimator` was told, as part of a static argument."""
+class EstimatorOptions(TypedDict, total=False):
+    """The keyword arguments of `importance_estimator`, described there."""
 
     objective: Objective
     magnitude: Magnitude
     reduction: Reduction
-    engine: EngineName
-    microbatch_size: int | None
-    mask: Hashable
+    mask: Mask
     on_nonfinite: OnNonFinite
+    engine: EngineName
+    strict: bool | int
+    microbatch_size: int | None
+    memory_budget: int | None
+    mesh: jax.sharding.Mesh | None
+    mesh_axis: str
+    pad_batch: bool
+
+
+class Options(NamedTuple):
+    """The same, checked and hashable: part of a static argument."""
+
+    objective: Objective = objectives.squared_l2_norm
+    magnitude: Magnitude = "abs"
+    reduction: Reduction = "sample"
+    mask: Hashable = None
+    on_nonfinite: OnNonFinite = "raise"
+    engine: EngineName = "auto"
+    strict: bool | int = False
+    microbatch_size: int | None = None
+    memory_budget: int | None = None
+    mesh: jax.sharding.Mesh | None = None
+    mesh_axis: str = "data"
+    pad_batch: bool = True
+
+    @property
+    def reduce_fn(self) -> Callable[[jax.Array], jax.Array]:
+        """What is done to a sample's gradient before it is summed: nothing, for "batch"."""
+        return MAGNITUDES[self.magnitude] if self.reduction == "sample" else lambda grads: grads
 
     def mask_tree(self) -> Mask:
         """The mask as the user gave it."""
@@ -37,35 +64,36 @@ class Options(NamedTuple):
         return treedef.unflatten(leaves)
 
 
-def checked_options(
-    objective: Objective,
-    magnitude: Magnitude,
-    reduction: Reduction,
-    engine: EngineName,
-    microbatch_size: int | None,
-    mask: Mask,
-    on_nonfinite: OnNonFinite,
-) -> Options:
+def checked_options(**given: Unpack[EstimatorOptions]) -> Options:
     """The options, checked and hashable."""
-    checks.check_choice("magnitude", magnitude, MAGNITUDES)
-    checks.check_choice("reduction", reduction, ("sample", "batch"))
-    checks.check_choice("engine", engine, ("vmap",))
-    checks.check_choice("on_nonfinite", on_nonfinite, ("raise", "skip"))
-    if microbatch_size is not None and not (
-        isinstance(microbatch_size, Integral) and microbatch_size >= 1
-    ):
+    options = Options(**given)
+    checks.check_choice("magnitude", options.magnitude, MAGNITUDES)
+    checks.check_choice("reduction", options.reduction, ("sample", "batch"))
+    checks.check_choice("engine", options.engine, ("auto", "fused", "vmap"))
+    checks.check_choice("on_nonfinite", options.on_nonfinite, ("raise", "skip"))
+    _check_whole("microbatch_size", options.microbatch_size, "samples")
+    _check_whole("memory_budget", options.memory_budget, "bytes")
+    _check_mesh(options.mesh, options.mesh_axis)
+    return options._replace(objective=_hashable(options.objective), mask=_freeze(options.mask))
+
+
+def _check_whole(name: str, value: Any, unit: str) -> None:
+    """Raise ValueError unless `value` is None or a whole number of at least 1."""
+    if value is not None and not (isinstance(value, Integral) and int(value) >= 1):
+        raise ValueError(f"{name} must be a whole number of {unit}, at least 1, got {value}")
+
+
+def _check_mesh(mesh: Any, axis: str) -> None:
+    """Raise unless `mesh` is None or a mesh that has the axis."""
+    if mesh is None:
+        return
+    if not isinstance(mesh, jax.sharding.Mesh):
+        raise TypeError(f"mesh must be a jax.sharding.Mesh, got {type(mesh).__name__}")
+    if axis not in mesh.axis_names:
         raise ValueError(
-            f"microbatch_size must be a whole number of at least 1, got {microbatch_size}"
+            f"mesh has no axis {axis!r}, only {', '.join(map(repr, mesh.axis_names))}: name the "
+            "axis over which samples are divided with mesh_axis"
         )
-    return Options(
-        _hashable(objective),
-        magnitude,
-        reduction,
-        engine,
-        microbatch_size,
-        _freeze(mask),
-        on_nonfinite,
-    )
 
 
 class Callee(NamedTuple):

@@ -1,22 +1,22 @@
 """Σ_k w_k red(g_k) over the samples of one batch: the engines' common face, and the vmap engine.
 
 An engine sees one batch. It returns the weighted sum over samples of the *reduced* gradient
-(absolute value or square, taken per sample, before any sum) and, per sample, whether its
-outputs were finite. What a stream of batches adds up to is `importance.py`'s business.
+(absolute value or square, taken per sample, before any sum) and, per sample, the outputs and
+whether they were finite. What a stream of batches adds up to is `importance.py`'s business.
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, TypeAlias
 
 import jax
 import jax.numpy as jnp
 
-from mas_jax import compensated, trees
+from mas_jax import trees
+from mas_jax.microbatches import default_budget, fitting_size, sum_over_microbatches
 from mas_jax.types import ApplyFn, Batch, Importance, Objective, Outputs, Params, at_least_float32
 
-GRADIENT_MEMORY_BYTES = {"cpu": 2**20, "gpu": 2**28, "tpu": 2**28}
-"""Per-sample gradients the vmap engine holds at a time when no micro-batch size is given: what
-stays in a CPU core's cache, what fills an accelerator."""
+ReduceFn: TypeAlias = Callable[[jax.Array], jax.Array]
+"""red: elementwise, and multiplicative: red(a b) = red(a) red(b)."""
 
 
 class BatchSums(NamedTuple):
@@ -24,6 +24,7 @@ class BatchSums(NamedTuple):
 
     sums: Importance  # Σ_k w_k red(g_k), one array per covered leaf
     finite: jax.Array  # (B,) bool: were the outputs for this sample finite?
+    outputs: Outputs  # (B, ...) leaves: what apply_fn returned
 
 
 class Engine(Protocol):
@@ -34,43 +35,67 @@ class Engine(Protocol):
     ) -> BatchSums: ...
 
 
+class BatchTotals(NamedTuple):
+    """What is kept of a batch: sums over its samples, wherever these were computed."""
+
+    sums: Importance  # Σ_k w_k red(g_k) over finite samples
+    weight: jax.Array  # (), Σ_k w_k over finite samples
+    first_nonfinite: jax.Array  # () int32: row of the first other sample of weight > 0, or -1
+    outputs: Outputs
+
+
+def batch_totals(
+    engine: Engine, params: Params, covered: Any, batch: Batch, weights: jax.Array
+) -> BatchTotals:
+    """An engine's answer for one batch, summed up."""
+    sums, finite, outputs = engine(params, covered, batch, weights)
+    nonfinite = ~finite & (weights > 0)
+    first = jnp.where(nonfinite.any(), jnp.argmax(nonfinite), -1)
+    return BatchTotals(
+        sums, jnp.where(finite, weights, 0.0).sum(), first.astype(jnp.int32), outputs
+    )
+
+
 def vmap_engine(
     apply_fn: ApplyFn,
     objective: Objective,
-    reduce_fn: Callable[[jax.Array], jax.Array],
+    reduce_fn: ReduceFn,
     microbatch_size: int | None = None,
+    memory_budget: int | None = None,
 ) -> Engine:
     """Build the reference engine: `vmap(grad)`, which holds microbatch × parameters gradients.
 
     Samples whose outputs are not finite, and samples of weight 0, add exactly nothing.
     """
-    value_fn = _single_sample_value(apply_fn, objective)
+    value_fn = sample_value_fn(apply_fn, objective)
 
     def engine(params: Params, covered: Any, batch: Batch, weights: jax.Array) -> BatchSums:
         selected = trees.select(params, covered)
 
-        def chunk_sums(chunk: Batch, weights_B: jax.Array) -> BatchSums:
+        def chunk_fn(chunk: Batch, weights_B: jax.Array) -> BatchSums:
             grad_fn = jax.grad(
                 lambda chosen, sample: value_fn(trees.overlay(params, chosen), sample), has_aux=True
             )
-            grads, finite_B = jax.vmap(grad_fn, in_axes=(None, 0))(selected, chunk)
+            grads, (finite_B, outputs) = jax.vmap(grad_fn, in_axes=(None, 0))(selected, chunk)
             weights_B = jnp.where(finite_B, weights_B, 0.0)
-            sums = jax.tree.map(lambda grad: _weighted_sum(reduce_fn, grad, weights_B), grads)
-            return BatchSums(sums, finite_B)
+            sums = jax.tree.map(lambda grad: weighted_sum(reduce_fn, grad, weights_B), grads)
+            return BatchSums(sums, finite_B, outputs)
 
-        size = len(weights)
-        chunk = min(size, microbatch_size or _fitting_microbatch(selected))
-        return _sum_over_chunks(chunk_sums, selected, batch, weights, chunk)
+        gradient_bytes = sum(4 * jnp.size(leaf) for leaf in jax.tree.leaves(selected))
+        size = microbatch_size or fitting_size(gradient_bytes, memory_budget or default_budget())
+        return BatchSums(*sum_over_microbatches(chunk_fn, selected, batch, weights, size))
 
     return engine
 
 
-def _single_sample_value(
-    apply_fn: ApplyFn, objective: Objective
-) -> Callable[[Params, Batch], tuple[jax.Array, jax.Array]]:
-    """(params, one sample) -> (the objective, whether outputs and objective are finite)."""
+ValueFn: TypeAlias = Callable[[Params, Batch], tuple[jax.Array, tuple[jax.Array, Outputs]]]
+"""(params, one sample) -> the objective, (whether outputs and objective are finite, outputs)."""
 
-    def value_fn(params: Params, sample: Batch) -> tuple[jax.Array, jax.Array]:
+
+def sample_value_fn(apply_fn: ApplyFn, objective: Objective) -> ValueFn:
+    """What is differentiated: the objective of the outputs for one sample."""
+
+    def value_fn(params: Params, sample: Batch) -> tuple[jax.Array, tuple[jax.Array, Outputs]]:
         outputs = apply_fn(params, jax.tree.map(lambda x: x[None], sample))
         _check_batched_outputs(outputs)
         outputs = jax.tree.map(lambda leaf: leaf[0], outputs)
@@ -84,7 +109,7 @@ def _single_sample_value(
         for leaf in jax.tree.leaves(outputs):
             if jnp.issubdtype(leaf.dtype, jnp.inexact):
                 finite &= jnp.isfinite(leaf).all()
-        return value, finite
+        return value, (finite, outputs)
 
     return value_fn
 
@@ -100,52 +125,9 @@ def _check_batched_outputs(outputs: Outputs) -> None:
             )
 
 
-def _weighted_sum(
-    reduce_fn: Callable[[jax.Array], jax.Array], grads: jax.Array, weights_B: jax.Array
-) -> jax.Array:
+def weighted_sum(reduce_fn: ReduceFn, grads: jax.Array, weights_B: jax.Array) -> jax.Array:
     """Σ_k w_k red(g_k) with samples of weight 0 left out, NaN or not (0 · NaN would be NaN)."""
     dtype = at_least_float32(grads.dtype)
     weights = weights_B.astype(dtype).reshape(-1, *[1] * (grads.ndim - 1))
     reduced = weights * reduce_fn(grads.astype(dtype))
     return jnp.sum(jnp.where(weights > 0, reduced, 0.0), axis=0)
-
-
-def _fitting_microbatch(selected: Params) -> int:
-    """How many samples' gradients fit into GRADIENT_MEMORY_BYTES, at least one."""
-    gradient_bytes = sum(4 * jnp.size(leaf) for leaf in jax.tree.leaves(selected))
-    budget = GRADIENT_MEMORY_BYTES.get(jax.default_backend(), 2**28)
-    return max(1, budget // max(1, gradient_bytes))
-
-
-def _sum_over_chunks(
-    chunk_sums: Callable[[Batch, jax.Array], BatchSums],
-    selected: Params,
-    batch: Batch,
-    weights: jax.Array,
-    chunk: int,
-) -> BatchSums:
-    """`chunk_sums` over micro-batches of `chunk` samples, one after the other."""
-    size = len(weights)
-    if chunk == size:
-        return chunk_sums(batch, weights)
-    chunks = -(-size // chunk)
-    padding = chunks * chunk - size
-
-    def cut(x: jax.Array, filling: jax.Array) -> jax.Array:
-        # Micro-batch i takes rows i, i + chunks, i + 2 chunks, …: strided, so that each has its
-        # share of every device's rows where the batch is sharded.
-        x = jnp.concatenate([x, filling]) if padding else x
-        return jnp.moveaxis(x.reshape(chunk, chunks, *x.shape[1:]), 1, 0)
-
-    # Filled up with copies of real samples, which are finite where a row of zeros need not be (a
-    # normalisation by the input's norm, say), at weight 0.
-    batch = jax.tree.map(jnp.asarray, batch)
-    batches = jax.tree.map(lambda x: cut(x, x[:padding]), batch)
-    weights_CxB = cut(weights, jnp.zeros(padding, weights.dtype))
-
-    def step(total: compensated.CompensatedSum, xs: tuple[Batch, jax.Array]) -> Any:
-        result = chunk_sums(*xs)
-        return compensated.add(total, result.sums), result.finite
-
-    total, finite_CxB = jax.lax.scan(step, compensated.zeros(selected), (batches, weights_CxB))
-    return BatchSums(compensated.total(total), finite_CxB.T.reshape(-1)[:size])

@@ -1,0 +1,76 @@
+"""All that the fused engine knows of JAX's intermediate form, which changes between versions.
+
+Of an equation it reads the primitive's name, the inputs and outputs, the parameters named here,
+and the jaxprs inside calls, checkpoints and scans. Whatever is not listed here is unknown, and
+what is unknown makes a leaf fall back: it is never an error.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+from jax.extend import core
+
+CALLS = {"jit", "pjit", "closed_call", "core_call"}
+CHECKPOINTS = {"checkpoint", "remat", "remat2"}
+
+RESHAPING = {"reshape", "squeeze", "expand_dims", "transpose", "rev", "broadcast_in_dim"}
+"""What moves the entries of an array around and keeps each exactly once (a broadcast: where
+`keeps_every_entry`)."""
+PASSING = {"convert_element_type", "copy", "copy_p", "sharding_constraint", "layout_constraint"}
+"""What returns an array of the same shape with the same entries, but for their rounding."""
+
+
+class Scan(NamedTuple):
+    """How a scan's inputs divide: closed over, carried, and one slice per step."""
+
+    num_consts: int
+    num_carry: int
+
+
+def single_sample_jaxpr(fn: Callable[..., Any], *args: Any) -> tuple[core.ClosedJaxpr, Any]:
+    """The jaxpr of `fn`, its inputs flattened in order, and the structure of what it returns."""
+    closed, shapes = jax.make_jaxpr(fn, return_shape=True)(*args)
+    return closed, jax.tree.structure(shapes)
+
+
+def is_literal(atom: Any) -> bool:
+    """Whether an input of an equation is a number written into the jaxpr."""
+    return isinstance(atom, core.Literal)
+
+
+def call_body(eqn: Any) -> core.ClosedJaxpr | None:
+    """The jaxpr inside an ordinary call, a checkpoint or a scan; None for everything else."""
+    if eqn.primitive.name not in CALLS | CHECKPOINTS | {"scan"}:
+        return None
+    body = eqn.params.get("jaxpr", eqn.params.get("call_jaxpr"))
+    if isinstance(body, core.Jaxpr):
+        return core.ClosedJaxpr(body, ())
+    return body if isinstance(body, core.ClosedJaxpr) else None
+
+
+def scan_of(eqn: Any, body: Any) -> Scan:
+    """How a scan's inputs divide, read off its body, which sees one slice of what has slices."""
+    # The parameters that say so are named differently in jax 0.10 and 0.12.
+    num_sliced, num_stacked = (
+        sum(outer.aval.ndim != inner.aval.ndim for outer, inner in zip(*ends, strict=True))
+        for ends in [(eqn.invars, body.invars), (eqn.outvars, body.outvars)]
+    )
+    num_carry = len(eqn.outvars) - num_stacked
+    return Scan(len(eqn.invars) - num_carry - num_sliced, num_carry)
+
+
+def keeps_every_entry(eqn: Any) -> bool:
+    """Whether the output holds each entry of the input once, moved or cast to another float."""
+    name = eqn.primitive.name
+    before, after = eqn.invars[0].aval, eqn.outvars[0].aval
+    floats = all(jax.numpy.issubdtype(aval.dtype, jax.numpy.floating) for aval in (before, after))
+    return name in RESHAPING | PASSING and before.size == after.size and floats
+
+
+def bind(eqn: Any, inputs: Sequence[Any]) -> list[Any]:
+    """Evaluate one equation, whatever it is."""
+    # As jax.core.eval_jaxpr does it: under the settings that the equation was traced under.
+    with eqn.ctx.manager:
+        outputs = eqn.primitive.bind(*inputs, **eqn.primitive.get_bind_params(eqn.params))
+    return list(outputs) if eqn.primitive.multiple_results else [outputs]

@@ -1,0 +1,118 @@
+"""Σ_k w_k red(g_k) where g_k is a sum of outer products over positions: dense layers, convolutions.
+
+Sample k uses the kernel at P positions, in N independent blocks: g_k = Σ_p a_kp b_kpᵀ with a of
+shape (N, P, I) and b of shape (N, P, O).
+
+- One position: |a bᵀ| = |a| |b|ᵀ, so that the sum over samples is one matrix product, as it is
+  for the plain gradient.
+- More: one matrix product per sample, as many operations as the plain gradient takes, reduced
+  and added up while it is in the cache. Never B × N × I × O numbers at once.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeAlias
+
+import jax
+import jax.numpy as jnp
+
+from mas_jax.microbatches import fitting_size
+from mas_jax.per_sample import ReduceFn, weighted_sum
+
+Factors: TypeAlias = tuple[jax.Array, jax.Array]
+"""a (N, P, I) and b (N, P, O)."""
+
+CHUNK_BYTES = {"cpu": 0, "gpu": 2**26, "tpu": 2**26}
+"""Products of samples to hold at a time: on a CPU those of one. Not tuned on accelerators."""
+UNROLLED = 4
+"""Samples per iteration of the loop: its overhead shows where products are small."""
+
+
+class Products(NamedTuple):
+    """The rule for one use of a kernel: how x and dy of a sample become factors."""
+
+    name: str
+    blocks: int  # N
+    positions: int  # P
+    rows: int  # I
+    columns: int  # O
+    precision: Any
+    factors_fn: Callable[[jax.Array, jax.Array], Factors]
+    kernel_fn: Callable[[jax.Array], jax.Array]  # (N, I, O) -> as the kernel
+    gradient_fn: Callable[[jax.Array, jax.Array], jax.Array] | None = None  # faster, if there is
+
+    def sum_over_samples(
+        self, reduce_fn: ReduceFn, dtype: Any, x_B: jax.Array, dy_B: jax.Array, weights_B: jax.Array
+    ) -> jax.Array:
+        """Σ_k w_k red(g_k), of the kernel's shape, accumulated in `dtype`."""
+        if self.positions == 1:
+            sums = self._one_product(reduce_fn, dtype, x_B, dy_B, weights_B)
+        else:
+            sums = self._product_per_sample(reduce_fn, dtype, x_B, dy_B, weights_B)
+        return self.kernel_fn(sums)
+
+    def _one_product(
+        self, reduce_fn: ReduceFn, dtype: Any, x_B: jax.Array, dy_B: jax.Array, weights_B: jax.Array
+    ) -> jax.Array:
+        """red(A)ᵀ (w red(B)), per block."""
+        a_BxNxPxI, b_BxNxPxO = jax.vmap(self.factors_fn)(x_B, dy_B)
+        weights = weights_B.astype(dtype).reshape(-1, 1, 1)
+        a = reduce_fn(a_BxNxPxI.squeeze(2).astype(dtype))
+        b = weights * reduce_fn(b_BxNxPxO.squeeze(2).astype(dtype))
+        # A sample of weight 0 may hold NaN or infinity, and 0 · NaN is NaN.
+        a, b = jnp.where(weights > 0, a, 0), jnp.where(weights > 0, b, 0)
+        if self.blocks == 1:  # spares XLA a batch axis of one
+            sums = jnp.einsum("bi,bo->io", a[:, 0], b[:, 0], precision=self.precision)
+            return sums[None]
+        return jnp.einsum("bni,bno->nio", a, b, precision=self.precision)
+
+    def _product_per_sample(
+        self, reduce_fn: ReduceFn, dtype: Any, x_B: jax.Array, dy_B: jax.Array, weights_B: jax.Array
+    ) -> jax.Array:
+        """red(A_kᵀ B_k) added up in a loop, a few samples at a time."""
+
+        def gradients(x_C: jax.Array, dy_C: jax.Array) -> jax.Array:
+            return jax.vmap(lambda x, dy: self._gradient(dtype, x, dy))(x_C, dy_C)
+
+        def one(total: jax.Array, sample: Any) -> tuple[jax.Array, None]:
+            x, dy, weight = sample
+            reduced = weight.astype(dtype) * reduce_fn(self._gradient(dtype, x, dy))
+            return total + jnp.where(weight > 0, reduced, 0), None
+
+        def few(total: jax.Array, samples: Any) -> tuple[jax.Array, None]:
+            x_C, dy_C, weights_C = samples
+            return total + weighted_sum(reduce_fn, gradients(x_C, dy_C), weights_C), None
+
+        size = len(weights_B)
+        zeros = jnp.zeros((self.blocks, self.rows, self.columns), dtype)
+        budget = CHUNK_BYTES.get(jax.default_backend(), 2**26)
+        chunk = min(size, fitting_size(self.bytes_per_sample, budget))
+        if chunk == 1:
+            return jax.lax.scan(one, zeros, (x_B, dy_B, weights_B), unroll=UNROLLED)[0]
+        whole = size // chunk * chunk
+        samples = (x_B, dy_B, weights_B)
+        chunks = jax.tree.map(lambda y: y[:whole].reshape(-1, chunk, *y.shape[1:]), samples)
+        total, _ = jax.lax.scan(few, zeros, chunks)
+        if whole < size:
+            total, _ = few(total, jax.tree.map(lambda y: y[whole:], samples))
+        return total
+
+    def _gradient(self, dtype: Any, x: jax.Array, dy: jax.Array) -> jax.Array:
+        """g of one sample, (N, I, O)."""
+        if self.gradient_fn is not None:
+            return self.gradient_fn(x.astype(dtype), dy.astype(dtype))
+        a, b = self.factors_fn(x, dy)
+        common = jnp.promote_types(a.dtype, b.dtype)
+        equation, a, b = ("npi,npo->nio", a, b) if self.blocks > 1 else ("pi,po->io", a[0], b[0])
+        product = jnp.einsum(
+            equation,
+            a.astype(common),
+            b.astype(common),
+            precision=self.precision,
+            preferred_element_type=dtype,
+        )
+        return product.reshape(self.blocks, self.rows, self.columns)
+
+    @property
+    def bytes_per_sample(self) -> int:
+        """Of one sample's gradient, and of its factors beside what the network holds anyway."""
+        return 4 * self.blocks * (self.rows * self.columns + self.positions * self.rows)

@@ -1,0 +1,47 @@
+"""Which rule a use of a parameter falls under: the table of primitives."""
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import jax
+
+from mas_jax.fused import convolution, dense, embedding
+from mas_jax.per_sample import ReduceFn
+
+
+class Rule(Protocol):
+    """How Σ_k w_k red(g_k) is had for one use of a kernel y = op(x, kernel)."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def positions(self) -> int:
+        """How many times one sample uses the kernel in this one operation."""
+        ...
+
+    @property
+    def bytes_per_sample(self) -> int:
+        """What the rule holds for one sample beside what the network holds anyway."""
+        ...
+
+    def sum_over_samples(
+        self, reduce_fn: ReduceFn, dtype: Any, x_B: jax.Array, dy_B: jax.Array, weights_B: jax.Array
+    ) -> jax.Array:
+        """The sum, of the kernel's shape, from what x and the cotangent of y are per sample."""
+        ...
+
+
+MATCHERS: dict[str, Callable[[Any, int], Rule | str]] = {
+    "dot_general": dense.match,
+    "conv_general_dilated": convolution.match,
+    "gather": embedding.match,
+}
+
+
+def match(eqn: Any, kernel: int) -> Rule | str:
+    """The rule for an equation whose input number `kernel` is a parameter, or why there is none."""
+    matcher = MATCHERS.get(eqn.primitive.name)
+    if matcher is None:
+        return f"used by {eqn.primitive.name}"
+    return matcher(eqn, kernel)
