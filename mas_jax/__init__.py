@@ -10,6 +10,7 @@ from mas_jax.adapters import from_linen, from_nnx
 from mas_jax.anchor import Anchor, consolidate
 from mas_jax.errors import (
     CheckpointCorruptError,
+    CoupledSamplesError,
     EngineError,
     EngineWarning,
     FallbackError,
@@ -23,7 +24,9 @@ from mas_jax.errors import (
     TreeMismatchError,
 )
 from mas_jax.estimate import estimate_importance
+from mas_jax.explain import Explanation, LeafExplanation, explain
 from mas_jax.importance import ImportanceEstimator, ImportanceState, importance_estimator
+from mas_jax.independence import check_independence
 from mas_jax.objectives import l1_norm, l2_norm, squared_l2_norm
 from mas_jax.penalty import AnchorState, anchor_penalty, anchor_proximal, penalty, with_anchor
 from mas_jax.store import AnchorStore
@@ -33,11 +36,14 @@ __all__ = [
     "AnchorState",
     "AnchorStore",
     "CheckpointCorruptError",
+    "CoupledSamplesError",
     "EngineError",
     "EngineWarning",
+    "Explanation",
     "FallbackError",
     "ImportanceEstimator",
     "ImportanceState",
+    "LeafExplanation",
     "MasJaxError",
     "NonFiniteError",
     "StoreFormatError",
@@ -48,8 +54,10 @@ __all__ = [
     "TreeMismatchError",
     "anchor_penalty",
     "anchor_proximal",
+    "check_independence",
     "consolidate",
     "estimate_importance",
+    "explain",
     "from_linen",
     "from_nnx",
     "importance_estimator",

@@ -51,3 +51,7 @@ class FallbackError(MasJaxError, ValueError):
 
 class EngineWarning(UserWarning):
     """The fused engine failed, and the vmap engine was taken."""
+
+
+class CoupledSamplesError(MasJaxError, ValueError):
+    """The network's outputs for one sample depend on the others in the batch."""

@@ -126,8 +126,12 @@ def _check_batched_outputs(outputs: Outputs) -> None:
 
 
 def weighted_sum(reduce_fn: ReduceFn, grads: jax.Array, weights_B: jax.Array) -> jax.Array:
-    """Σ_k w_k red(g_k) with samples of weight 0 left out, NaN or not (0 · NaN would be NaN)."""
+    """Σ_k w_k red(g_k) in float32 or wider."""
+    return jnp.sum(weighted(reduce_fn, grads, weights_B), axis=0)
+
+
+def weighted(reduce_fn: ReduceFn, grads: jax.Array, weights_B: jax.Array) -> jax.Array:
+    """w_k red(g_k), and 0 for samples of weight 0, NaN or not (0 · NaN would be NaN)."""
     dtype = at_least_float32(grads.dtype)
     weights = weights_B.astype(dtype).reshape(-1, *[1] * (grads.ndim - 1))
-    reduced = weights * reduce_fn(grads.astype(dtype))
-    return jnp.sum(jnp.where(weights > 0, reduced, 0.0), axis=0)
+    return jnp.where(weights > 0, weights * reduce_fn(grads.astype(dtype)), 0.0)

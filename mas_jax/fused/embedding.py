@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 from jax.lax import GatherScatterMode
 
+from mas_jax.fused.products import Work
 from mas_jax.per_sample import ReduceFn
 
 CLIPPING = {GatherScatterMode.CLIP, GatherScatterMode.PROMISE_IN_BOUNDS}
@@ -66,10 +67,14 @@ class Lookup(NamedTuple):
         )
         return jnp.full_like(rows_T, size).at[segment_T].set(rows_T), merged_TxD
 
-    @property
-    def bytes_per_sample(self) -> int:
-        """Of the merged gradients."""
-        return 4 * self.positions * math.prod(self.table_shape[1:])
+    def bytes_held(self, size: int) -> int:
+        """The sorted and the merged gradients."""
+        return 2 * 4 * size * self.positions * math.prod(self.table_shape[1:])
+
+    def work(self, size: int) -> Work:
+        """Sorted, merged and reduced before what a plain gradient does too: read, add, write."""
+        moved = size * self.positions * math.prod(self.table_shape[1:])
+        return Work(3 * moved, 9 * moved)
 
 
 def match(eqn: Any, kernel: int) -> Lookup | str:

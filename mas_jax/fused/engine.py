@@ -10,6 +10,7 @@
 """
 
 import contextlib
+import math
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -53,17 +54,12 @@ def fused_engine(
 
     def engine(params: Params, covered: Any, batch: Batch, weights: jax.Array) -> BatchSums:
         selected = trees.select(params, covered)
-        traced = trace(value_fn, params, selected, batch)
-        with _engine_errors():
-            plan = make_plan(traced.closed, len(traced.leaves))
-        if strict is not False:
-            check_fallback(traced, plan, STRICT_SIZE if strict is True else strict)
+        traced, plan = plan_for(value_fn, params, selected, batch, strict)
 
         def chunk_fn(chunk: Batch, weights_B: jax.Array) -> BatchSums:
             return _sums_of_chunk(traced, plan, reduce_fn, chunk, weights_B)
 
-        budget = memory_budget or max(default_budget(), _total_bytes(selected))
-        size = microbatch_size or fitting_size(plan.fallback_bytes, budget)
+        size = fitting_microbatch(plan, selected, microbatch_size, memory_budget)
         with _engine_errors():
             return BatchSums(*sum_over_microbatches(chunk_fn, selected, batch, weights, size))
 
@@ -83,6 +79,29 @@ class Traced(NamedTuple):
         return jax.tree.leaves(self.selected)
 
 
+def plan_for(
+    value_fn: ValueFn, params: Params, selected: Params, batch: Batch, strict: bool | int
+) -> tuple[Traced, Plan]:
+    """The traced function, and what becomes of each selected leaf; raises under `strict`."""
+    traced = trace(value_fn, params, selected, batch)
+    with _engine_errors():
+        plan = make_plan(traced.closed, len(traced.leaves))
+    if strict is not False:
+        check_fallback(traced, plan, STRICT_SIZE if strict is True else strict)
+    return traced, plan
+
+
+def fitting_microbatch(
+    plan: Plan, selected: Params, microbatch_size: int | None, memory_budget: int | None
+) -> int:
+    """Samples per pass: as many as `memory_budget` holds gradients of leaves that fall back.
+
+    By default that is another copy of the parameters, or the vmap engine's budget if larger.
+    """
+    budget = memory_budget or max(default_budget(), _total_bytes(selected))
+    return microbatch_size or fitting_size(plan.fallback_bytes, budget)
+
+
 def trace(value_fn: ValueFn, params: Params, selected: Params, batch: Batch) -> Traced:
     """Trace `value_fn` for one sample of `batch`, as a function of the selected leaves."""
     leaves, treedef = jax.tree.flatten(selected)
@@ -100,7 +119,7 @@ def check_fallback(traced: Traced, plan: Plan, max_size: int) -> None:
     for (path, leaf), leaf_plan in zip(
         trees.leaves_by_path(traced.selected).items(), plan.leaves, strict=True
     ):
-        if leaf_plan.falls_back and jnp.size(leaf) > max_size:
+        if leaf_plan.falls_back and math.prod(jnp.shape(leaf)) > max_size:
             raise FallbackError(
                 f"params{trees.path_name(path)} of shape {jnp.shape(leaf)} falls back to one "
                 f"gradient per sample ({leaf_plan.reason}), and strict allows that up to "
@@ -161,4 +180,5 @@ def _dtype(x: Any) -> Any:
 
 def _total_bytes(tree: Any) -> int:
     """What a tree's arrays hold."""
-    return sum(jnp.size(leaf) * _dtype(leaf).itemsize for leaf in jax.tree.leaves(tree))
+    leaves = jax.tree.leaves(tree)
+    return sum(math.prod(jnp.shape(leaf)) * _dtype(leaf).itemsize for leaf in leaves)

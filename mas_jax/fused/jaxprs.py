@@ -9,10 +9,13 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 from jax.extend import core
 
 CALLS = {"jit", "pjit", "closed_call", "core_call"}
 CHECKPOINTS = {"checkpoint", "remat", "remat2"}
+
+POOLS = {"reduce_window_max", "reduce_window_min", "reduce_window_sum"}
 
 RESHAPING = {"reshape", "squeeze", "expand_dims", "transpose", "rev", "broadcast_in_dim"}
 """What moves the entries of an array around and keeps each exactly once (a broadcast: where
@@ -64,13 +67,34 @@ def keeps_every_entry(eqn: Any) -> bool:
     """Whether the output holds each entry of the input once, moved or cast to another float."""
     name = eqn.primitive.name
     before, after = eqn.invars[0].aval, eqn.outvars[0].aval
-    floats = all(jax.numpy.issubdtype(aval.dtype, jax.numpy.floating) for aval in (before, after))
+    floats = all(jnp.issubdtype(aval.dtype, jnp.floating) for aval in (before, after))
     return name in RESHAPING | PASSING and before.size == after.size and floats
 
 
 def bind(eqn: Any, inputs: Sequence[Any]) -> list[Any]:
     """Evaluate one equation, whatever it is."""
+    if eqn.primitive.name in POOLS:
+        return [_bind_pool(eqn, *inputs)]
     # As jax.core.eval_jaxpr does it: under the settings that the equation was traced under.
     with eqn.ctx.manager:
         outputs = eqn.primitive.bind(*inputs, **eqn.primitive.get_bind_params(eqn.params))
     return list(outputs) if eqn.primitive.multiple_results else [outputs]
+
+
+def _bind_pool(eqn: Any, x: Any) -> Any:
+    """Evaluate a pooling without its axes of one entry, the sample's batch axis above all.
+
+    XLA's gradient of a maximum holds an array of indices per axis on a CPU, whatever the axis'
+    length: `vmap` makes the batch one axis more, and this takes it away again.
+    """
+    window = eqn.params["window_dimensions"]
+    single = [
+        axis
+        for axis, (size, length) in enumerate(zip(x.shape, window, strict=True))
+        if size == length == 1 and eqn.params["padding"][axis] == (0, 0)
+    ]
+    params = {
+        name: tuple(value for axis, value in enumerate(values) if axis not in single)
+        for name, values in eqn.params.items()
+    }
+    return jnp.expand_dims(eqn.primitive.bind(jnp.squeeze(x, single), **params), single)

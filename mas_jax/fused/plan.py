@@ -17,16 +17,21 @@ class Use(NamedTuple):
 
     rule: Rule | None
     reason: str
+    outputs: int = 0  # numbers that the operation returns for a sample
     layers: int = 1  # of how many layers in a stack that a scan runs through
 
 
 class LeafPlan(NamedTuple):
     """What becomes of one leaf."""
 
-    falls_back: bool
-    rule: Rule | None  # None also for a leaf without any use
+    rule: Rule | None  # None: it falls back, or is not used at all
     reason: str
-    layers: int = 1
+    uses: tuple[Use, ...]
+
+    @property
+    def falls_back(self) -> bool:
+        """Whether its gradients are had one per sample."""
+        return self.rule is None and bool(self.uses)
 
 
 class Plan(NamedTuple):
@@ -64,13 +69,12 @@ def make_plan(closed: Any, num_leaves: int) -> Plan:
 def _leaf_plan(uses: list[Use]) -> LeafPlan:
     """What becomes of a leaf with these uses."""
     if not uses:
-        return LeafPlan(False, None, "not used: its importance is 0")
+        return LeafPlan(None, "not used: its importance is 0", ())
     if len(uses) > 1:
         kinds = ", ".join(use.rule.name if use.rule else use.reason for use in uses[:3])
         more = ", …" if len(uses) > 3 else ""
-        return LeafPlan(True, None, f"used {len(uses)} times: {kinds}{more}")
-    (use,) = uses
-    return LeafPlan(use.rule is None, use.rule, use.reason, use.layers)
+        return LeafPlan(None, f"used {len(uses)} times: {kinds}{more}", tuple(uses))
+    return LeafPlan(uses[0].rule, uses[0].reason, tuple(uses))
 
 
 def _bytes(var: Any) -> int:
@@ -114,14 +118,13 @@ def _use(eqn: Any, used: dict[int, int], varying: list[bool]) -> _Found:
         inner = body.jaxpr.invars
         varying_inside = {var for var, varies in zip(inner, varying, strict=True) if varies}
         return _follow(body.jaxpr, {inner[i]: leaf for i, leaf in used.items()}, varying_inside)
+    outputs = sum(var.aval.size for var in eqn.outvars)
     if len(used) > 1:
-        name = eqn.primitive.name
-        return _Found(
-            [(leaf, Use(None, f"{name} of two leaves")) for leaf in used.values()], nothing, 0
-        )
+        use = Use(None, f"{eqn.primitive.name} of two leaves", outputs)
+        return _Found([(leaf, use) for leaf in used.values()], nothing, 0)
     ((operand, leaf),) = used.items()
     rule = rules.match(eqn, operand)
-    use = Use(None, rule) if isinstance(rule, str) else Use(rule, "used once")
+    use = Use(None, rule, outputs) if isinstance(rule, str) else Use(rule, "used once", outputs)
     return _Found([(leaf, use)], nothing, 0)
 
 

@@ -16,15 +16,24 @@ import jax
 import jax.numpy as jnp
 
 from mas_jax.microbatches import fitting_size
-from mas_jax.per_sample import ReduceFn, weighted_sum
+from mas_jax.per_sample import ReduceFn, weighted, weighted_sum
 
 Factors: TypeAlias = tuple[jax.Array, jax.Array]
 """a (N, P, I) and b (N, P, O)."""
 
 CHUNK_BYTES = {"cpu": 0, "gpu": 2**26, "tpu": 2**26}
 """Products of samples to hold at a time: on a CPU those of one. Not tuned on accelerators."""
+PRODUCTS_PER_MOVE = 16
+"""Multiplications done in the time in which one number is moved, for estimates."""
 UNROLLED = 4
 """Samples per iteration of the loop: its overhead shows where products are small."""
+
+
+class Work(NamedTuple):
+    """An estimate, counted in numbers read or written: for Σ_k g_k, and for Σ_k w_k red(g_k)."""
+
+    plain: float
+    fused: float
 
 
 class Products(NamedTuple):
@@ -54,15 +63,21 @@ class Products(NamedTuple):
         self, reduce_fn: ReduceFn, dtype: Any, x_B: jax.Array, dy_B: jax.Array, weights_B: jax.Array
     ) -> jax.Array:
         """red(A)ᵀ (w red(B)), per block."""
-        a_BxNxPxI, b_BxNxPxO = jax.vmap(self.factors_fn)(x_B, dy_B)
-        weights = weights_B.astype(dtype).reshape(-1, 1, 1)
-        a = reduce_fn(a_BxNxPxI.squeeze(2).astype(dtype))
-        b = weights * reduce_fn(b_BxNxPxO.squeeze(2).astype(dtype))
-        # A sample of weight 0 may hold NaN or infinity, and 0 · NaN is NaN.
-        a, b = jnp.where(weights > 0, a, 0), jnp.where(weights > 0, b, 0)
+        a, b = jax.vmap(self.factors_fn)(x_B, dy_B)
+        size = len(weights_B)
+        # Two axes, as a bias' gradient has them: XLA then computes w |dy| once for both.
+        a = a.reshape(size, self.blocks * self.rows).astype(dtype)
+        b = weighted(
+            reduce_fn, b.reshape(size, self.blocks * self.columns).astype(dtype), weights_B
+        )
+        # A sample of weight 0 may hold NaN or infinity, and 0 · NaN is NaN. The second condition
+        # always holds, which XLA does not see: on a CPU it would otherwise compute the |A| of all
+        # layers before the first |B|, and hold them (it drops an optimization_barrier too early).
+        live = (weights_B.reshape(-1, 1) > 0) & ~((b[:, :1] < 0) & (b[:, :1] > 0))
+        a = jnp.where(live, reduce_fn(a), 0.0)
         if self.blocks == 1:  # spares XLA a batch axis of one
-            sums = jnp.einsum("bi,bo->io", a[:, 0], b[:, 0], precision=self.precision)
-            return sums[None]
+            return jnp.einsum("bi,bo->io", a, b, precision=self.precision)[None]
+        a, b = a.reshape(size, self.blocks, self.rows), b.reshape(size, self.blocks, self.columns)
         return jnp.einsum("bni,bno->nio", a, b, precision=self.precision)
 
     def _product_per_sample(
@@ -82,10 +97,8 @@ class Products(NamedTuple):
             x_C, dy_C, weights_C = samples
             return total + weighted_sum(reduce_fn, gradients(x_C, dy_C), weights_C), None
 
-        size = len(weights_B)
+        size, chunk = len(weights_B), self._chunk(len(weights_B))
         zeros = jnp.zeros((self.blocks, self.rows, self.columns), dtype)
-        budget = CHUNK_BYTES.get(jax.default_backend(), 2**26)
-        chunk = min(size, fitting_size(self.bytes_per_sample, budget))
         if chunk == 1:
             return jax.lax.scan(one, zeros, (x_B, dy_B, weights_B), unroll=UNROLLED)[0]
         whole = size // chunk * chunk
@@ -112,7 +125,24 @@ class Products(NamedTuple):
         )
         return product.reshape(self.blocks, self.rows, self.columns)
 
-    @property
-    def bytes_per_sample(self) -> int:
-        """Of one sample's gradient, and of its factors beside what the network holds anyway."""
+    def _chunk(self, size: int) -> int:
+        """How many samples' products to hold at a time."""
+        budget = CHUNK_BYTES.get(jax.default_backend(), 2**26)
+        return min(size, fitting_size(self._sample_bytes(), budget))
+
+    def _sample_bytes(self) -> int:
+        """One sample's gradient, and the larger factor."""
         return 4 * self.blocks * (self.rows * self.columns + self.positions * self.rows)
+
+    def bytes_held(self, size: int) -> int:
+        """The magnitudes of the factors, or the products that are held at a time."""
+        if self.positions == 1:
+            return 4 * size * self.blocks * (self.rows + self.columns)
+        return self._chunk(size) * self._sample_bytes()
+
+    def work(self, size: int) -> Work:
+        """The same multiplications; magnitudes, or a pass over each sample's gradient, on top."""
+        kernel = self.blocks * self.rows * self.columns
+        factors = size * self.blocks * self.positions * (self.rows + self.columns)
+        plain = size * self.positions * kernel / PRODUCTS_PER_MOVE + factors + kernel
+        return Work(plain, plain + (factors if self.positions == 1 else size * kernel))

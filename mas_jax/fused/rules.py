@@ -6,6 +6,7 @@ from typing import Any, Protocol
 import jax
 
 from mas_jax.fused import convolution, dense, embedding
+from mas_jax.fused.products import Work
 from mas_jax.per_sample import ReduceFn
 
 
@@ -15,14 +16,12 @@ class Rule(Protocol):
     @property
     def name(self) -> str: ...
 
-    @property
-    def positions(self) -> int:
-        """How many times one sample uses the kernel in this one operation."""
+    def bytes_held(self, size: int) -> int:
+        """What the rule holds for a batch of `size` samples beside what the network holds."""
         ...
 
-    @property
-    def bytes_per_sample(self) -> int:
-        """What the rule holds for one sample beside what the network holds anyway."""
+    def work(self, size: int) -> Work:
+        """An estimate of what the sums cost for a batch of `size` samples."""
         ...
 
     def sum_over_samples(

@@ -1,0 +1,136 @@
+"""What the fused engine does with each parameter of a network, and what that costs."""
+
+import math
+from typing import Any, NamedTuple, Unpack
+
+import jax.numpy as jnp
+
+from mas_jax import checks, trees
+from mas_jax.fused.engine import fitting_microbatch, plan_for
+from mas_jax.fused.plan import LeafPlan
+from mas_jax.options import EstimatorOptions, checked_options
+from mas_jax.per_sample import sample_value_fn
+from mas_jax.types import ApplyFn, Batch, Params
+
+
+class LeafExplanation(NamedTuple):
+    """One covered leaf."""
+
+    path: str
+    shape: tuple[int, ...]
+    rule: str  # of the fused engine, or "per sample": the leaf falls back
+    reason: str
+    memory: int  # bytes held at a time for its sake, beside network, cotangents and Ω
+    cost: float  # estimated work, relative to the leaf's plain gradient
+
+
+class Explanation(NamedTuple):
+    """All covered leaves, in the order of the tree. `print` it for a table."""
+
+    leaves: tuple[LeafExplanation, ...]
+    batch_size: int
+    microbatch_size: int  # samples per forward and backward pass
+
+    def __str__(self) -> str:
+        heads = ("leaf", "shape", "rule", "why", "memory", "work / plain")
+        rows = [
+            (
+                leaf.path,
+                "×".join(map(str, leaf.shape)) or "scalar",
+                leaf.rule,
+                leaf.reason,
+                _readable(leaf.memory),
+                f"{leaf.cost:.2f}",
+            )
+            for leaf in self.leaves
+        ]
+        widths = [max(map(len, column)) for column in zip(heads, *rows, strict=True)]
+        lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in (heads, *rows)]
+        per_sample = sum(leaf.rule == "per sample" for leaf in self.leaves)
+        held = sum(leaf.memory for leaf in self.leaves if leaf.rule == "per sample")
+        lines.append(
+            f"{per_sample} of {len(rows)} leaves keep a gradient per sample: {_readable(held)} for "
+            f"micro-batches of {self.microbatch_size} (batch {self.batch_size})"
+        )
+        return "\n".join(lines)
+
+
+def explain(
+    apply_fn: ApplyFn, params: Params, batch: Batch, **options: Unpack[EstimatorOptions]
+) -> Explanation:
+    """Say for each parameter which rule of the fused engine it falls under, and why.
+
+    Traces the network once and computes nothing, so that `params` and `batch` may be shapes
+    (`jax.eval_shape`, `jax.ShapeDtypeStruct`).
+
+    Args:
+      apply_fn: as for `importance_estimator`.
+      params: θ, or shapes.
+      batch: a batch of the size that updates will have, or shapes.
+      **options: the keyword arguments of `importance_estimator`.
+
+    Returns:
+      An `Explanation`; `print` shows a table. `memory` is exact for leaves that fall back.
+      `cost` is an estimate by counting: 16 multiplications to one number moved.
+
+    Raises:
+      ValueError: engine="vmap", of which there is nothing to explain; otherwise, like FallbackError
+        under `strict`, as `importance_estimator`'s `update`.
+
+    >>> params = {"kernel": jnp.ones((784, 10)), "bias": jnp.zeros((1, 10))}
+    >>> apply_fn = lambda params, x: x @ params["kernel"] + params["bias"]
+    >>> print(explain(apply_fn, params, jnp.ones((32, 784))))
+    leaf        shape   rule        why          memory    work / plain
+    ['bias']    1×10    per sample  used by add  1.2 KiB   3.00
+    ['kernel']  784×10  dense       used once    99.2 KiB  1.52
+    1 of 2 leaves keep a gradient per sample: 1.2 KiB for micro-batches of 32 (batch 32)
+    """
+    checked = checked_options(**options)
+    if checked.engine == "vmap":
+        raise ValueError('explain is about the fused engine, got engine="vmap"')
+    size = checks.batch_size(batch)
+    selected = trees.select(params, trees.covered(params, checked.mask_tree()))
+    value_fn = sample_value_fn(apply_fn, checked.objective)
+    _traced, plan = plan_for(value_fn, params, selected, batch, checked.strict)
+    samples = fitting_microbatch(plan, selected, checked.microbatch_size, checked.memory_budget)
+    chunk = min(size, samples)
+    leaves = trees.leaves_by_path(selected).items()
+    return Explanation(
+        tuple(
+            _explain_leaf(trees.path_name(path), leaf, leaf_plan, size, chunk)
+            for (path, leaf), leaf_plan in zip(leaves, plan.leaves, strict=True)
+        ),
+        size,
+        chunk,
+    )
+
+
+def _explain_leaf(path: str, leaf: Any, plan: LeafPlan, size: int, chunk: int) -> LeafExplanation:
+    """One row."""
+    shape = jnp.shape(leaf)
+    entries = math.prod(shape)
+    if plan.falls_back:
+        works = [
+            use.rule.work(size).plain if use.rule else size * max(entries, use.outputs)
+            for use in plan.uses
+        ]
+        # Each sample's gradient is written, and read again to be reduced.
+        cost = (sum(works) + 2 * size * entries) / sum(works)
+        memory = chunk * entries * jnp.result_type(leaf).itemsize
+        return LeafExplanation(path, shape, "per sample", plan.reason, memory, cost)
+    if plan.rule is None:
+        return LeafExplanation(path, shape, "none", plan.reason, 0, 1.0)
+    plain, fused = plan.rule.work(size)
+    layers = plan.uses[0].layers
+    reason = plan.reason if layers == 1 else f"{plan.reason} in each of {layers} layers"
+    return LeafExplanation(
+        path, shape, plan.rule.name, reason, plan.rule.bytes_held(size), fused / plain
+    )
+
+
+def _readable(size: int) -> str:
+    """Bytes as people read them."""
+    value, units = float(size), ["B", "KiB", "MiB", "GiB"]
+    while value >= 1024 and len(units) > 1:
+        value, units = value / 1024, units[1:]
+    return f"{value:.1f} {units[0]}" if units[0] != "B" else f"{size} B"

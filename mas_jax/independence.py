@@ -1,0 +1,92 @@
+"""Do the samples of a batch leave each other alone? Importance per sample means nothing if not."""
+
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from mas_jax import checks, trees
+from mas_jax.errors import CoupledSamplesError
+from mas_jax.options import split_callable
+from mas_jax.types import ApplyFn, Batch, Params
+
+TOLERANCE = 1e-2
+"""Of the largest output: far above what the order of a sum does to float32, far below what
+batch statistics or dropout do. Ten times as much for narrower floats."""
+
+
+def check_independence(apply_fn: ApplyFn, params: Params, batch: Batch) -> None:
+    """Raise if the outputs for a sample change with the other samples in its batch.
+
+    Runs the network on the first and last sample of `batch`, together and one at a time, and
+    compares. That finds batch normalisation in training mode, dropout that is on (its masks differ
+    from row to row), and normalisation, attention or a mean over the batch axis. It can't find
+    what makes no difference for these two samples, and does nothing for a batch of one.
+    `estimate_importance` calls it with the first batch.
+
+    Args:
+      apply_fn: as for `importance_estimator`.
+      params: θ.
+      batch: at least two samples, different ones.
+
+    Raises:
+      CoupledSamplesError: naming the output and by how much it differs.
+
+    >>> params = {"kernel": jnp.eye(2)}
+    >>> batch = jnp.array([[1.0, 2.0], [3.0, 5.0]])
+    >>> check_independence(lambda params, x: x @ params["kernel"], params, batch)
+    >>> check_independence(lambda params, x: x - x.mean(axis=0, keepdims=True), params, batch)
+    Traceback (most recent call last):
+      ...
+    mas_jax.errors.CoupledSamplesError: apply_fn's output ...
+    """
+    if checks.batch_size(batch) < 2:
+        return
+    callee = split_callable(apply_fn)
+    pair = jax.tree.map(lambda x: jnp.stack([jnp.asarray(x[0]), jnp.asarray(x[-1])]), batch)
+    together, alone = _both(callee.static, callee.arrays, params, pair)
+    alone = trees.leaves_by_path(alone)
+    for path, leaf in trees.leaves_by_path(together).items():
+        name = f"apply_fn's output {trees.path_name(path)}"
+        if jnp.shape(leaf) != jnp.shape(alone[path]):
+            raise CoupledSamplesError(
+                f"{name} has shape {jnp.shape(leaf)} for two samples together, wanted "
+                f"{jnp.shape(alone[path])}: one row for each. {_WANTED}"
+            )
+        difference = _relative_difference(leaf, alone[path])
+        wide = jnp.finfo(leaf.dtype).bits >= 32 if jnp.issubdtype(leaf.dtype, jnp.inexact) else True
+        if difference > (TOLERANCE if wide else 10 * TOLERANCE):
+            raise CoupledSamplesError(
+                f"{name} for a sample changes by {difference:.0%} of the largest one when another "
+                f"sample is in the batch. {_WANTED}"
+            )
+
+
+_WANTED = (
+    "Importance is measured sample by sample, so the network must compute each row by itself, and "
+    "the same each time: put batch normalisation and dropout into evaluation mode"
+)
+
+
+@partial(jax.jit, static_argnums=0)
+def _both(
+    static_fn: ApplyFn | None, array_fn: ApplyFn | None, params: Params, pair: Batch
+) -> tuple[Any, Any]:
+    """The outputs for two samples together, and one at a time."""
+    apply_fn = array_fn if static_fn is None else static_fn
+    assert apply_fn is not None
+    single = jax.tree.map(lambda x: x[:, None], pair)
+    alone = jax.vmap(lambda sample: apply_fn(params, sample))(single)
+    return apply_fn(params, pair), jax.tree.map(lambda leaf: leaf.squeeze(1), alone)
+
+
+def _relative_difference(together: Any, alone: Any) -> float:
+    """The largest difference, relative to the largest entry, where both are finite."""
+    a, b = (np.asarray(leaf).astype(np.float64) for leaf in (together, alone))
+    finite = np.isfinite(a) & np.isfinite(b)
+    if not finite.any():
+        return 0.0
+    largest = max(np.abs(a[finite]).max(), np.abs(b[finite]).max())
+    return float(np.abs(a[finite] - b[finite]).max() / largest) if largest > 0 else 0.0
