@@ -84,29 +84,27 @@ class Products(NamedTuple):
         self, reduce_fn: ReduceFn, dtype: Any, x_B: jax.Array, dy_B: jax.Array, weights_B: jax.Array
     ) -> jax.Array:
         """red(A_kᵀ B_k) added up in a loop, a few samples at a time."""
-
-        def gradients(x_C: jax.Array, dy_C: jax.Array) -> jax.Array:
-            return jax.vmap(lambda x, dy: self._gradient(dtype, x, dy))(x_C, dy_C)
-
-        def one(total: jax.Array, sample: Any) -> tuple[jax.Array, None]:
-            x, dy, weight = sample
-            reduced = weight.astype(dtype) * reduce_fn(self._gradient(dtype, x, dy))
-            return total + jnp.where(weight > 0, reduced, 0), None
-
-        def few(total: jax.Array, samples: Any) -> tuple[jax.Array, None]:
-            x_C, dy_C, weights_C = samples
-            return total + weighted_sum(reduce_fn, gradients(x_C, dy_C), weights_C), None
-
         size, chunk = len(weights_B), self._chunk(len(weights_B))
+
+        def rows(start: Any, length: int) -> jax.Array:
+            """Σ_k w_k red(g_k) over some samples."""
+            x, dy, weights = (
+                jax.lax.dynamic_slice_in_dim(y, start, length) for y in (x_B, dy_B, weights_B)
+            )
+            grads = jax.vmap(lambda x, dy: self._gradient(dtype, x, dy))(x, dy)
+            return weighted_sum(reduce_fn, grads, weights)
+
+        def step(i: jax.Array, total: jax.Array) -> jax.Array:
+            for j in range(UNROLLED):
+                total = total + rows((UNROLLED * i + j) * chunk, chunk)
+            return total
+
+        steps, left = divmod(size, UNROLLED * chunk)
+        # A loop over numbers and not over the arrays themselves, which XLA would copy for it.
         zeros = jnp.zeros((self.blocks, self.rows, self.columns), dtype)
-        if chunk == 1:
-            return jax.lax.scan(one, zeros, (x_B, dy_B, weights_B), unroll=UNROLLED)[0]
-        whole = size // chunk * chunk
-        samples = (x_B, dy_B, weights_B)
-        chunks = jax.tree.map(lambda y: y[:whole].reshape(-1, chunk, *y.shape[1:]), samples)
-        total, _ = jax.lax.scan(few, zeros, chunks)
-        if whole < size:
-            total, _ = few(total, jax.tree.map(lambda y: y[whole:], samples))
+        total = jax.lax.fori_loop(0, steps, step, zeros)
+        for start in range(size - left, size, chunk):
+            total = total + rows(start, min(chunk, size - start))
         return total
 
     def _gradient(self, dtype: Any, x: jax.Array, dy: jax.Array) -> jax.Array:
