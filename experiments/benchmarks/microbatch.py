@@ -32,7 +32,9 @@ def main(options: Options) -> None:
     batch = jax.random.normal(jax.random.key(1), (options.batch_size, options.sizes[0]))
 
     def runner(microbatch_size: int | None) -> Callable[[], None]:
-        estimator = mas_jax.importance_estimator(network, microbatch_size=microbatch_size)
+        estimator = mas_jax.importance_estimator(
+            network, engine="vmap", microbatch_size=microbatch_size
+        )
         state = estimator.init(params)
         return lambda: jax.block_until_ready(estimator.update(state, params, batch)) and None
 
