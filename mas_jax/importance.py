@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from mas_jax import checks, compensated, objectives, trees
-from mas_jax.engines import build_engine
+from mas_jax import checks, compensated, objectives, placement, trees
+from mas_jax.data_parallel import totals_of_batch
 from mas_jax.errors import NonFiniteError
 from mas_jax.options import (
     MAGNITUDES,
@@ -22,7 +22,6 @@ from mas_jax.options import (
     checked_options,
     split_callable,
 )
-from mas_jax.per_sample import batch_totals
 from mas_jax.types import (
     ApplyFn,
     Batch,
@@ -71,7 +70,9 @@ def importance_estimator(
     """Build the streaming estimator of Ω = (1/Σw) Σ_k w_k |∂ objective(F(x_k; θ)) / ∂θ|.
 
     `init(params)` gives an empty state, `update(state, params, batch, weights=None)` adds a
-    batch, `finalize(state)` gives Ω. All three are pure: jit them, scan them, donate the state.
+    batch, `finalize(state)` gives Ω. `predict_and_update(state, params, batch, weights=None)`
+    gives (outputs, state) from one forward pass, for a model in service that learns what it is
+    used for. All are pure: jit them, scan them, donate the state.
 
     Source: Aljundi et al., ECCV 2018, Eq. 2 and section 4.1. The paper's own code, and most
     others, take the absolute value of a whole batch's gradient; here it is taken per sample.
@@ -85,15 +86,30 @@ def importance_estimator(
       reduction: "sample" is Eq. 2. "batch" reproduces what most other code computes, for
         comparison only: |Σ_k g_k| for each batch passed, divided by N at the end, so that it
         depends on how the stream is cut into batches.
-      engine: how per-sample gradients are had; changes speed and memory only.
-      microbatch_size: samples whose gradients are held at a time; by default as many as fit
-        into a CPU's cache, or into 256 MiB of an accelerator. Changes speed and memory only.
       mask: which parameters carry importance: a pytree of bools like params, a prefix of one,
         or a function from params to that. True is covered. The others, and integer, boolean
         and key leaves, are `optax.MaskedNode()` in Ω.
       on_nonfinite: what a sample with a NaN or infinite output does. "raise": `finalize` raises
         with its index in the stream (under a trace, where nothing can raise, Ω becomes NaN).
         "skip": the sample is left out exactly, as though it had not been in the stream.
+      engine: how the magnitudes of per-sample gradients are had; from here on, options change
+        speed and memory only. "fused" sums them in one backward pass; parameters it has no rule
+        for keep a gradient per sample within that pass (`explain` lists them). "vmap" is
+        `vmap(grad)`, the reference. "auto" is "fused", and "vmap" with an EngineWarning should
+        that fail on a network.
+      strict: raise if a parameter of more than so many entries keeps a gradient per sample; True
+        stands for 65,536.
+      microbatch_size: samples per pass; by default what the memory budget allows.
+      memory_budget: bytes of per-sample gradients to hold at a time. By default as much as the
+        parameters take, for "fused"; 1 MiB, what stays in a core's cache, for "vmap" on a CPU;
+        and at least 256 MiB for both on an accelerator.
+      mesh: divide each batch among the devices along one axis of it. Parameters may lie on the
+        mesh in any way: whole on each device, sharded over other axes, or over this one; Ω lies
+        as they do. What lies on one device or on the host is brought there. In a program of
+        several processes a batch is a global array; `estimate_importance` makes such arrays.
+      mesh_axis: the name of that axis.
+      pad_batch: fill up a batch that the devices cannot share equally, with copies of a sample
+        that count nothing and are cut from the outputs. False: such a batch is an error.
 
     Returns:
       An `ImportanceEstimator`. Ω has the structure of params; its leaves have the parameters'
@@ -101,15 +117,23 @@ def importance_estimator(
 
     Raises:
       ValueError: an unknown option; a batch axis missing, unequal or empty; weights of another
-        shape, negative or not finite; outputs without a batch axis; a state of other params.
+        shape, negative or not finite; outputs without a batch axis; a state of other params; a
+        mesh without the axis, arrays on other devices than its, a batch that does not divide.
       TypeError: a complex parameter that mask does not exclude.
+      FallbackError: under `strict`; names the leaf and why it falls back.
+      EngineError: engine="fused" failed on this network for a reason of its own.
       NonFiniteError: from `finalize`; names the sample's index, or the leaf.
 
     Guarantees:
-      Ω does not depend on the order of the samples, on their division into batches and
-      micro-batches, nor on jit, but for rounding in the last digits of float32, however long the
-      stream: sums across batches are compensated. `update` compiles once per batch shape. A
-      weight of 0 leaves its sample out exactly.
+      Ω does not depend on the order of the samples, on their division into batches,
+      micro-batches and devices, nor on jit, but for rounding in the last digits of float32,
+      however long the stream: sums across batches are compensated. `update` compiles once per
+      batch shape. A weight of 0 leaves its sample out exactly. On a mesh the devices exchange
+      one sum per batch.
+
+      `update` inside a `shard_map` of your own gives the state for that device's samples. It
+      needs `check_vma=False`: otherwise JAX adds up the gradient of a parameter that devices
+      share before its magnitude could be taken, which is refused. `mesh` does this for you.
 
     Example:
       >>> params = {"kernel": jnp.array([[1.0], [2.0]])}
@@ -144,8 +168,10 @@ def importance_estimator(
 
 
 def init(options: Options, params: Params) -> ImportanceState:
-    """The empty state for `params`, on the devices that hold them."""
+    """The empty state for `params`, on the devices that hold them, or on the mesh."""
     selected = trees.select(params, trees.covered(params, options.mask_tree()))
+    if options.mesh is not None:
+        selected = placement.on_mesh(options, "params", selected)
     leaves = jax.tree.leaves(selected)
     if not leaves:
         raise ValueError(
@@ -181,7 +207,8 @@ def _update(
 ) -> ImportanceState:
     """`state` with one batch added; checked here, computed compiled."""
     _check_update(options, state, params, batch, weights)
-    return add_batch(callee.static, options, callee.arrays, state, params, batch, weights)
+    arguments = _placed(options, callee.arrays, state, params, batch, weights)
+    return add_batch(callee.static, options, *arguments)
 
 
 def _predict_and_update(
@@ -194,9 +221,8 @@ def _predict_and_update(
 ) -> tuple[Outputs, ImportanceState]:
     """apply_fn's outputs for a batch, and `state` with it added: one forward pass for both."""
     _check_update(options, state, params, batch, weights)
-    return _predict_and_add_batch(
-        callee.static, options, callee.arrays, state, params, batch, weights
-    )
+    arguments = _placed(options, callee.arrays, state, params, batch, weights)
+    return _predict_and_add_batch(callee.static, options, *arguments)
 
 
 def _check_update(
@@ -210,7 +236,21 @@ def _check_update(
     checks.check_same_leaves("state", state.sums.value[0], "params", selected)
 
 
-def _predict_and_add(
+def _placed(
+    options: Options, array_fn: Any, state: Any, params: Params, batch: Batch, weights: Any
+) -> tuple[Any, ...]:
+    """The arguments and the number of real rows; with a mesh filled up and on its devices."""
+    if options.mesh is None:
+        return array_fn, state, params, batch, weights, None
+    return (
+        placement.on_mesh(options, "apply_fn", array_fn),
+        placement.on_mesh(options, "state", state),
+        placement.on_mesh(options, "params", params),
+        *placement.rows_on_mesh(options, batch, weights),
+    )
+
+
+def _add_rows(
     static_fn: ApplyFn | None,
     options: Options,
     array_fn: ApplyFn | None,
@@ -218,22 +258,20 @@ def _predict_and_add(
     params: Params,
     batch: Batch,
     weights: Any,
+    size: Any = None,
 ) -> tuple[Outputs, ImportanceState]:
-    """The outputs for a batch, and `state` with it added."""
-    apply_fn = array_fn if static_fn is None else static_fn
-    assert apply_fn is not None
-    size = checks.batch_size(batch)
+    """The outputs for all rows, and `state` with the batch added, of which `size` rows count."""
+    rows = checks.batch_size(batch)
     dtype = state.sums.value[1].dtype
-    weights = jnp.ones(size, dtype) if weights is None else jnp.asarray(weights, dtype)
+    weights = jnp.ones(rows, dtype) if weights is None else jnp.asarray(weights, dtype)
     # Under a trace nothing can raise: a weight that is no weight makes Ω NaN.
     weights = jnp.where(jnp.isfinite(weights) & (weights >= 0), weights, jnp.nan)
-    covered = trees.covered(params, options.mask_tree())
 
-    totals = batch_totals(build_engine(apply_fn, options), params, covered, batch, weights)
+    totals = totals_of_batch(options, Callee(static_fn, array_fn), params, batch, weights)
     sums = totals.sums
     if options.reduction == "batch":
         sums = _reduce_batch_mean(MAGNITUDES[options.magnitude], sums, totals.weight)
-    num_samples = state.num_samples + size
+    num_samples = state.num_samples + (rows if size is None else size)
     new_state = ImportanceState(
         sums=compensated.add(state.sums, (sums, totals.weight)),
         # Past 2³¹ − 1 the count stays there: it says where a bad sample was, no more.
@@ -243,16 +281,25 @@ def _predict_and_add(
     return totals.outputs, new_state
 
 
-def _add(*args: Any) -> ImportanceState:
+def _predict_and_add(
+    static_fn: ApplyFn | None, options: Options, *arguments: Any
+) -> tuple[Outputs, ImportanceState]:
+    """The outputs for the rows that are real, and the state."""
+    outputs, state = _add_rows(static_fn, options, *arguments)
+    size = arguments[-1]
+    return (outputs if size is None else placement.real_rows(options, outputs, size)), state
+
+
+def _add(*arguments: Any) -> ImportanceState:
     """The state alone."""
-    return _predict_and_add(*args)[1]
+    return _add_rows(*arguments)[1]
 
 
 # Compiled here and not left to the caller: a call outside jit would compile its loop anew each
 # time. Inside a caller's own jit, scan or vmap it is part of that.
 add_batch = jax.jit(_add, static_argnums=(0, 1))
 add_batch_in_place = jax.jit(_add, static_argnums=(0, 1), donate_argnums=(3,))
-_predict_and_add_batch = jax.jit(_predict_and_add, static_argnums=(0, 1))
+_predict_and_add_batch = jax.jit(_predict_and_add, static_argnums=(0, 1, 7))
 
 
 def _reduce_batch_mean(
@@ -300,11 +347,16 @@ def finalize(state: ImportanceState) -> Importance:
     return importance
 
 
-def raise_if_nonfinite(index: int) -> None:
+def sample_name(index: int) -> str:
+    """How an error names a sample of one stream."""
+    return f"{index} of the stream"
+
+
+def raise_if_nonfinite(index: int, name_fn: Callable[[int], str] = sample_name) -> None:
     """Raise NonFiniteError if `index` is that of a sample."""
     if index >= 0:
         raise NonFiniteError(
-            f"the outputs for sample {index} of the stream (counted from 0), or the objective of "
+            f"the outputs for sample {name_fn(index)} (counted from 0), or the objective of "
             "them, are NaN or infinite: importance is not defined there. Mend the sample, or pass "
             'on_nonfinite="skip" to leave such samples out'
         )

@@ -10,6 +10,7 @@ import numpy as np
 from mas_jax import checks, trees
 from mas_jax.errors import CoupledSamplesError
 from mas_jax.options import split_callable
+from mas_jax.per_sample import check_batched_outputs
 from mas_jax.types import ApplyFn, Batch, Params
 
 TOLERANCE = 1e-2
@@ -45,7 +46,7 @@ def check_independence(apply_fn: ApplyFn, params: Params, batch: Batch) -> None:
     if checks.batch_size(batch) < 2:
         return
     callee = split_callable(apply_fn)
-    pair = jax.tree.map(lambda x: jnp.stack([jnp.asarray(x[0]), jnp.asarray(x[-1])]), batch)
+    pair = jax.tree.map(_first_and_last, batch)
     together, alone = _both(callee.static, callee.arrays, params, pair)
     alone = trees.leaves_by_path(alone)
     for path, leaf in trees.leaves_by_path(together).items():
@@ -64,6 +65,13 @@ def check_independence(apply_fn: ApplyFn, params: Params, batch: Batch) -> None:
             )
 
 
+def _first_and_last(x: Any) -> Any:
+    """Two rows, which go wherever the parameters are: from the host, but for keys."""
+    is_key = jnp.issubdtype(jax.dtypes.result_type(x), jax.dtypes.prng_key)
+    rows = np.array([0, -1])
+    return x[rows] if is_key else np.asarray(x)[rows]
+
+
 _WANTED = (
     "Importance is measured sample by sample, so the network must compute each row by itself, and "
     "the same each time: put batch normalisation and dropout into evaluation mode"
@@ -77,9 +85,13 @@ def _both(
     """The outputs for two samples together, and one at a time."""
     apply_fn = array_fn if static_fn is None else static_fn
     assert apply_fn is not None
-    single = jax.tree.map(lambda x: x[:, None], pair)
-    alone = jax.vmap(lambda sample: apply_fn(params, sample))(single)
-    return apply_fn(params, pair), jax.tree.map(lambda leaf: leaf.squeeze(1), alone)
+
+    def row(sample: Batch) -> Any:
+        outputs = apply_fn(params, jax.tree.map(lambda x: x[None], sample))
+        check_batched_outputs(outputs)
+        return jax.tree.map(lambda leaf: leaf[0], outputs)
+
+    return apply_fn(params, pair), jax.vmap(row)(pair)
 
 
 def _relative_difference(together: Any, alone: Any) -> float:

@@ -97,7 +97,7 @@ def sample_value_fn(apply_fn: ApplyFn, objective: Objective) -> ValueFn:
 
     def value_fn(params: Params, sample: Batch) -> tuple[jax.Array, tuple[jax.Array, Outputs]]:
         outputs = apply_fn(params, jax.tree.map(lambda x: x[None], sample))
-        _check_batched_outputs(outputs)
+        check_batched_outputs(outputs)
         outputs = jax.tree.map(lambda leaf: leaf[0], outputs)
         value = jnp.asarray(objective(outputs))
         if value.shape != () or not jnp.issubdtype(value.dtype, jnp.floating):
@@ -114,7 +114,7 @@ def sample_value_fn(apply_fn: ApplyFn, objective: Objective) -> ValueFn:
     return value_fn
 
 
-def _check_batched_outputs(outputs: Outputs) -> None:
+def check_batched_outputs(outputs: Outputs) -> None:
     """Raise ValueError unless every output leaf kept the batch axis (of one sample here)."""
     for path, leaf in trees.leaves_by_path(outputs).items():
         if jnp.ndim(leaf) == 0 or jnp.shape(leaf)[0] != 1:

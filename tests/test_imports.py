@@ -21,10 +21,11 @@ LAYERS = [
     {"checks"},
     {"objectives", "compensated"},
     {"options", "microbatches"},
-    {"per_sample"},
+    {"per_sample", "placement"},
     {"fused"},
     {"engines"},
-    {"importance"},
+    {"data_parallel", "multi_process"},
+    {"importance", "independence"},
     {"anchor", "estimate"},
     {"penalty", "store"},
 ]
