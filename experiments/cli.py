@@ -6,14 +6,15 @@ import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, Generic, TypeVar, Union
+from typing import Annotated, Any, Generic, Literal, NamedTuple, TypeVar, Union
 
 import tyro
+from jax.sharding import Mesh
 from rich.console import Console
 from rich.markup import escape
 from rich.padding import Padding
 
-from experiments import runs, tables, tuning
+from experiments import devices, runs, tables, tuning
 from experiments.config import SequenceConfig
 from experiments.data.sequences import split_by_classes
 from experiments.data.types import DataNotFoundError, Task
@@ -23,8 +24,26 @@ from experiments.report import write_report
 from experiments.results import Result
 from mas_jax import MasJaxError
 
+FAILURES = (
+    ValueError,
+    ArithmeticError,
+    OSError,
+    DataNotFoundError,
+    MasJaxError,
+    devices.OtherProcessError,
+)
+"""What ends a command with its text alone."""
+
 ConfigT = TypeVar("ConfigT", bound=SequenceConfig)
 Settings = Annotated[ConfigT, tyro.conf.arg(name="")]
+DevicesChoice = Annotated[
+    Literal["one", "all"],
+    tyro.conf.arg(
+        help="One device, or all: each batch is divided among all that JAX finds here and, where "
+        "a TPU pod, Slurm, Kubernetes or JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and "
+        "JAX_PROCESS_ID say that this is one of several processes, in all of these.",
+    ),
+]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,6 +55,7 @@ class Run(Generic[ConfigT]):
     """Which of the experiment's methods."""
     out: Path | None = None
     """Folder for results and states; runs/NAME if not given. A stopped run goes on from there."""
+    devices: DevicesChoice = "one"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,6 +67,7 @@ class Compare(Generic[ConfigT]):
     """Just these methods."""
     out: Path | None = None
     """Folder for results and states; runs/NAME if not given. A stopped run goes on from there."""
+    devices: DevicesChoice = "one"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,6 +83,7 @@ class Tune(Generic[ConfigT]):
     """The learning rates tried, each with each strength, in the place of --learning-rate."""
     out: Path | None = None
     """Folder for results and states; runs/NAME-tuning if not given."""
+    devices: DevicesChoice = "one"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,6 +101,14 @@ class Report:
     """Where the page goes; DIR/report if not given."""
 
 
+class Session(NamedTuple):
+    """What a command is carried out with."""
+
+    console: Console
+    line: str  # the command as it was typed
+    mesh: Mesh | None  # of the devices it runs on; None for one
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Run one command; on bad input say what is wrong and exit with status 2."""
     arguments = sys.argv[1:] if arguments is None else arguments
@@ -89,15 +119,19 @@ def main(arguments: list[str] | None = None) -> None:
         args=arguments,
         config=(tyro.conf.OmitSubcommandPrefixes,),
     )
-    # A table cut at 80 columns, as rich assumes for a file, would be hard to read.
-    console = Console(width=None if sys.stdout.isatty() else 120)
+    command = getattr(command, "experiment", command)
+    line = shlex.join(["python", "-m", "experiments", *arguments])
     try:
-        _execute(command, console, shlex.join(["python", "-m", "experiments", *arguments]))
-    except (ValueError, ArithmeticError, OSError, DataNotFoundError, MasJaxError) as error:
-        Console(stderr=True).print(f"[bold red]error:[/] {escape(str(error))}", soft_wrap=True)
+        _execute(command, _session(command, line))
+    except FAILURES as error:
+        label = f"error{devices.which_process()}:"
+        Console(stderr=True).print(f"[bold red]{label}[/] {escape(str(error))}", soft_wrap=True)
         sys.exit(2)
     except KeyboardInterrupt:
-        Console(stderr=True).print("stopped; the same command goes on after the last finished task")
+        if devices.is_first():
+            Console(stderr=True).print(
+                "stopped; the same command goes on after the last finished task"
+            )
         sys.exit(130)
 
 
@@ -139,37 +173,50 @@ def first_line(config: SequenceConfig) -> str:
     return (inspect.getdoc(config) or "").splitlines()[0]
 
 
-def _execute(command: Any, console: Console, line: str) -> None:
+def _session(command: Any, line: str) -> Session:
+    """Bring the devices together that `command` asks for, and the processes they belong to."""
+    mesh = None
+    if getattr(command, "devices", "one") == "all":
+        devices.initialise()
+        mesh = devices.all_devices()
+        devices.same_everywhere("command", lambda: line)
+    # A table cut at 80 columns, as rich assumes for a file, would be hard to read.
+    width = None if sys.stdout.isatty() else 120
+    return Session(Console(width=width, quiet=not devices.is_first()), line, mesh)
+
+
+def _execute(command: Any, session: Session) -> None:
     """Do what `command` says."""
-    match getattr(command, "experiment", command):
+    match command:
         case ListExperiments():
             for name, entry in EXPERIMENTS.items():
-                console.print(f"[bold]{name}[/]")
-                console.print(Padding(escape(inspect.getdoc(entry.config) or ""), (0, 0, 1, 4)))
+                text = escape(inspect.getdoc(entry.config) or "")
+                session.console.print(f"[bold]{name}[/]")
+                session.console.print(Padding(text, (0, 0, 1, 4)))
         case Report(directory, out):
-            console.print(f"report: {write_report(directory, out)}", soft_wrap=True)
+            session.console.print(f"report: {write_report(directory, out)}", soft_wrap=True)
         case Run(config, method, out):
             runs.method_of(config, method)
-            _compare(config, (method,), out, console, line)
+            _compare(config, (method,), out, session)
         case Compare(config, only, out):
             for method in only:
                 runs.method_of(config, method)
             chosen = tuple(dict.fromkeys(only)) or tuple(config.methods)
-            _compare(config, chosen, out, console, line)
+            _compare(config, chosen, out, session)
         case Tune():
-            _tune(getattr(command, "experiment", command), console, line)
+            _tune(command, session)
 
 
 def _compare(
-    config: SequenceConfig, methods: tuple[str, ...], out: Path | None, console: Console, line: str
+    config: SequenceConfig, methods: tuple[str, ...], out: Path | None, session: Session
 ) -> None:
     """Run `methods`, print the table, say where the results are."""
     name = name_of(config)
     out = out or Path("runs") / name
     tasks = _tasks(name, config)
-    results = [_run(name, config, method, tasks, out, console, line) for method in methods]
-    console.print(tables.comparison(results))
-    console.print(
+    results = [_run(name, config, method, tasks, out, session) for method in methods]
+    session.console.print(tables.comparison(results))
+    session.console.print(
         f"results: {out}   report: {_python()} -m experiments report {out}",
         highlight=False,
         soft_wrap=True,
@@ -182,7 +229,7 @@ def _python() -> str:
     return str(here.relative_to(Path.cwd())) if here.is_relative_to(Path.cwd()) else "python"
 
 
-def _tune(command: Tune[Any], console: Console, line: str) -> None:
+def _tune(command: Tune[Any], session: Session) -> None:
     """Run the grid, print it, name the best point."""
     name = name_of(command.config)
     out = command.out or Path("runs") / f"{name}-tuning"
@@ -193,12 +240,12 @@ def _tune(command: Tune[Any], console: Console, line: str) -> None:
     measured = []
     for candidate in grid:
         folder = out / candidate.name
-        result = _run(name, candidate.config, command.method, tasks, folder, console, line)
+        result = _run(name, candidate.config, command.method, tasks, folder, session)
         # With a space, at which a narrow table can break the line.
         measured.append(dataclasses.replace(result, method=candidate.name.replace(",", " ")))
-    console.print(tables.comparison(measured))
+    session.console.print(tables.comparison(measured))
     chosen = tuning.best([candidate.name for candidate in grid], measured)
-    console.print(f"highest accuracy on validation data: {chosen}", highlight=False)
+    session.console.print(f"highest accuracy on validation data: {chosen}", highlight=False)
 
 
 def _run(
@@ -207,19 +254,26 @@ def _run(
     method: str,
     tasks: tuple[Task, ...],
     out: Path,
-    console: Console,
-    line: str,
+    session: Session,
 ) -> Result:
     """One method, with its progress shown."""
     seeds = range(config.first_seed, config.first_seed + config.seeds)
-    with Display(console, method, [task.name for task in tasks], config.epochs, seeds) as report:
-        return runs.run(name, config, method, tasks, out, report, line)
+    names = [task.name for task in tasks]
+    with Display(session.console, method, names, config.epochs, seeds) as report:
+        return runs.run(name, config, method, tasks, out, report, session.line, session.mesh)
 
 
 def _tasks(name: str, config: SequenceConfig) -> tuple[Task, ...]:
     """The tasks of the experiment `name` as `config` divides them."""
-    splits = find(name).load(config)
-    return split_by_classes(splits, config.classes, validation_fraction=config.validation_fraction)
+
+    def load() -> tuple[Task, ...]:
+        splits, held_out = find(name).load(config), config.validation_fraction
+        return split_by_classes(splits, config.classes, validation_fraction=held_out)
+
+    if devices.several_processes():
+        # Where they share a cache, what has to be downloaded and prepared is so once.
+        devices.from_first(lambda: bool(load()))
+    return devices.same_everywhere("data", load)
 
 
 def name_of(config: SequenceConfig) -> str:

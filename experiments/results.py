@@ -11,8 +11,10 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.sharding import Mesh
 from scipy import stats
 
+from experiments import devices
 from experiments.files import write_whole
 from mas_jax import metrics
 
@@ -33,7 +35,8 @@ class SeedRecord:
       seconds: row i holds what task i took, by phase: training, importance, evaluation, saving.
       importance: Ω at the end, per parameter what `histogram` returns; empty for methods
         without one.
-      made: "command", "versions" and "machine" of the run that learned the last task in it.
+      made: "command", "versions" and "machine", with the number of devices and processes, of the
+        run that learned the last task in it.
     """
 
     seed: int
@@ -138,9 +141,10 @@ def machine() -> dict[str, Any]:
     }
 
 
-def provenance(command: str) -> dict[str, Any]:
-    """How a record is made in this process."""
-    return {"command": command, "versions": versions(), "machine": machine()}
+def provenance(command: str, mesh: Mesh | None = None) -> dict[str, Any]:
+    """How a record is made here, on the devices of `mesh` or on one."""
+    counts = devices.counts(mesh)
+    return {"command": command, "versions": versions(), "machine": {**machine(), **counts}}
 
 
 def joined(records: Sequence[SeedRecord], kind: str) -> dict[str, Any]:

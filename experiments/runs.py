@@ -6,8 +6,10 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from jax.sharding import Mesh
+
 from experiments import config as configs
-from experiments import results, sequence
+from experiments import devices, results, sequence
 from experiments.config import SequenceConfig
 from experiments.data.types import Task
 from experiments.methods import Method
@@ -31,8 +33,11 @@ def run(
     out: Path,
     report: Report,
     command: str,
+    mesh: Mesh | None = None,
 ) -> Result:
     """Learn every seed that `out` does not hold yet; write and return the result of all.
+
+    On the devices of `mesh`, or on one. Of several processes process 0 alone reads and writes.
 
     Everything is kept in `out`/`method`: a folder per seed with its state after each finished
     task, and result.json with all seeds so far, rewritten after each task. Given the same
@@ -45,8 +50,8 @@ def run(
     learning_method = method_of(config, method)
     folder = out / method
     settings = configs.settings(config, method)
-    _claim(folder, settings)
-    setup = sequence.prepare(config, learning_method, tasks)
+    records = devices.from_first(lambda: _records(folder, settings))
+    setup = sequence.prepare(config, learning_method, tasks, mesh)
     is_test = config.evaluate_on == "test"
     published = config.published if is_test else {}  # those are test numbers
     empty = Result(
@@ -61,13 +66,12 @@ def run(
         machine={},
         seeds=(),
     )
-    file = folder / results.FILE_NAME
-    records = {record.seed: record for record in results.read(file).seeds} if file.exists() else {}
-    made = results.provenance(command)
+    made = results.provenance(command, mesh)
 
     def keep(record: SeedRecord) -> None:
         records[record.seed] = record
-        results.write(_with_seeds(empty, records), file)
+        result = _with_seeds(empty, records)
+        devices.from_first(lambda: results.write(result, folder / results.FILE_NAME))
 
     seeds = range(config.first_seed, config.first_seed + config.seeds)
     for seed in seeds:
@@ -75,6 +79,13 @@ def run(
         if records.get(seed) != record:
             keep(record)
     return _with_seeds(empty, {seed: records[seed] for seed in seeds})
+
+
+def _records(folder: Path, settings: dict[str, object]) -> dict[int, SeedRecord]:
+    """The records in `folder`, which is or becomes that of a run with `settings`, by seed."""
+    _claim(folder, settings)
+    file = folder / results.FILE_NAME
+    return {record.seed: record for record in results.read(file).seeds} if file.exists() else {}
 
 
 def _with_seeds(empty: Result, records: Mapping[int, SeedRecord]) -> Result:

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.sharding import Mesh
 
-from experiments import checkpoint
+from experiments import checkpoint, devices
 from experiments.config import SequenceConfig
 from experiments.data.types import Examples, Task
 from experiments.methods import Learned, Method
@@ -35,41 +35,53 @@ class Epoch(NamedTuple):
 
 Report = Callable[[Epoch], None]
 
+STATE_FILE = "state.msgpack"
+"""What a seed's folder holds after each task, beside the method's memory."""
+
 
 class Setup(NamedTuple):
-    """What all seeds of one method share: data on the device and compiled functions."""
+    """What all seeds of one method share: data on the devices and compiled functions."""
 
     config: SequenceConfig
     method: Method
     task_names: tuple[str, ...]
     learner: Learner
-    training: Callable[[int], DeviceExamples]  # a task's, put on the device when it is learned
+    training: Callable[[int], DeviceExamples]  # a task's, put on the devices when it is learned
     evaluation: DeviceExamples
     apply_fn: Callable[..., jax.Array]
+    mesh: Mesh | None  # of the devices that learn; None for one
 
 
-def prepare(config: SequenceConfig, method: Method, tasks: Sequence[Task]) -> Setup:
-    """Put the tasks on the device and build the functions that learn them."""
+def prepare(
+    config: SequenceConfig, method: Method, tasks: Sequence[Task], mesh: Mesh | None = None
+) -> Setup:
+    """Put the tasks on the devices and build the functions that learn them."""
     labels = sorted({label for task in tasks for label in task.classes})
     heads = tuple(tuple(label in task.classes for label in labels) for task in tasks)
     model = MultiHeadMLP(config.hidden_sizes, heads)
     sgd = optax.inject_hyperparams(optax.sgd)(config.learning_rate, momentum=config.momentum)
-    learner = make_learner(model, optax.chain(method.transformation(), sgd), config.batch_size)
+    optimizer = optax.chain(method.transformation(), sgd)
 
     indexed = [(index, relabelled(task, labels)) for index, task in enumerate(tasks)]
     parts = [[indexed[j] for j in method.training_tasks(i)] for i in range(len(tasks))]
     training = [[(i, task.train) for i, task in part] for part in parts]
     evaluated = [(i, getattr(task, config.evaluate_on)) for i, task in indexed]
-    length = max(sum(len(examples.labels) for _, examples in part) for part in training)
+    length = max(map(_size, training))
     return Setup(
         config=config,
         method=method,
         task_names=tuple(task.name for task in tasks),
-        learner=learner,
-        training=lambda task: to_device(training[task], length),
-        evaluation=to_device(evaluated, sum(len(examples.labels) for _, examples in evaluated)),
+        learner=make_learner(model, optimizer, config.batch_size, mesh),
+        training=lambda task: to_device(training[task], length, mesh),
+        evaluation=to_device(evaluated, _size(evaluated), mesh),
         apply_fn=functools.partial(outputs, model),
+        mesh=mesh,
     )
+
+
+def _size(part: Sequence[tuple[int, Examples]]) -> int:
+    """How many examples there are."""
+    return sum(len(examples.labels) for _, examples in part)
 
 
 def learn(
@@ -87,10 +99,8 @@ def learn(
     What a task draws at random depends on the seed and the task's number alone, so that a run
     that goes on from a finished task ends like one that was never stopped, bit for bit.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     key = jax.random.key(seed)
-    file = folder / "state.msgpack"
-    restored = checkpoint.load(file)
+    restored = devices.from_first(lambda: _restore(setup, folder))
     if restored is None:
         params = setup.learner.init(
             jax.random.fold_in(key, len(setup.task_names)), setup.evaluation
@@ -98,25 +108,51 @@ def learn(
         memory = None
         record = SeedRecord(seed=seed, untrained=_evaluate(setup, params))
     else:
-        params, record = restored
-        if len(record.accuracy) == len(setup.task_names):
-            return record
-        params = jax.tree.map(jnp.asarray, params)
-        memory = setup.method.load_memory(
-            params, folder, setup.task_names[len(record.accuracy) - 1]
-        )
+        record = restored.record
+        params, memory = devices.replicated(setup.mesh, (restored.params, restored.memory))
 
     for task in range(len(record.accuracy), len(setup.task_names)):
         examples = setup.training(task)
         params, info = _train(setup, task, examples, key, params, memory, record, report)
-        learned = Learned(setup.task_names[task], params, examples, setup.apply_fn)
+        learned = Learned(setup.task_names[task], params, examples, setup.apply_fn, setup.mesh)
         memory, record = _consolidate(setup, learned, memory, record, info)
-        start = time.perf_counter()
-        setup.method.save_memory(memory, folder, learned)
-        record = _timed(record, saving=time.perf_counter() - start)
         record = dataclasses.replace(record, made=dict(made))
-        checkpoint.save(file, params, record)
+        record = _save(setup, folder, learned, memory, record)
         keep(record)
+    return record
+
+
+class Restored(NamedTuple):
+    """What a folder holds after a finished task, on the host; after the last, the record alone."""
+
+    params: Any
+    memory: Any
+    record: SeedRecord
+
+
+def _restore(setup: Setup, folder: Path) -> Restored | None:
+    """The state after the last task that `folder` holds, or None before the first."""
+    folder.mkdir(parents=True, exist_ok=True)
+    restored = checkpoint.load(folder / STATE_FILE)
+    if restored is None:
+        return None
+    params, record = restored
+    if len(record.accuracy) == len(setup.task_names):
+        return Restored(None, None, record)
+    latest = setup.task_names[len(record.accuracy) - 1]
+    return Restored(params, setup.method.load_memory(params, folder, latest), record)
+
+
+def _save(
+    setup: Setup, folder: Path, learned: Learned, memory: Any, record: SeedRecord
+) -> SeedRecord:
+    """Keep the state after a task in `folder`; `record`, with the time that took."""
+    start = time.perf_counter()
+    devices.from_first(lambda: setup.method.save_memory(jax.device_get(memory), folder, learned))
+    record = _timed(record, saving=time.perf_counter() - start)
+    devices.from_first(
+        lambda: checkpoint.save(folder / STATE_FILE, jax.device_get(learned.params), record)
+    )
     return record
 
 
@@ -200,7 +236,7 @@ def relabelled(task: Task, known: Sequence[int]) -> Task:
 def _evaluate(setup: Setup, params: Any) -> tuple[float, ...]:
     """The accuracy on every task."""
     accuracy = setup.learner.accuracy_per_task(params, setup.evaluation)
-    return tuple(float(value) for value in accuracy)
+    return tuple(np.asarray(accuracy).tolist())
 
 
 def _histograms(importance: Any) -> dict[str, dict[str, Any]]:

@@ -1,5 +1,6 @@
 """Training and evaluation: one compiled scan per epoch over examples held on the device."""
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -7,14 +8,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.sharding import Mesh
 
-from experiments import networks
+from experiments import devices, networks
 from experiments.data.types import Examples
 from experiments.networks import Batch, MultiHeadMLP
 
 
 class DeviceExamples(NamedTuple):
-    """Examples on the device, filled up to a length that all tasks share.
+    """Examples on the device, or whole on each, filled up to a length that all tasks share.
 
     The filling repeats the first example and never counts. It is there so that tasks of
     different sizes run through one compilation.
@@ -41,24 +43,34 @@ class Learner(NamedTuple):
     accuracy_per_task: Callable[[Any, DeviceExamples], jax.Array]
 
 
-def to_device(examples: Sequence[tuple[int, Examples]], length: int) -> DeviceExamples:
+def to_device(
+    examples: Sequence[tuple[int, Examples]], length: int, mesh: Mesh | None = None
+) -> DeviceExamples:
     """(task index, its examples) pairs as one set on the device, filled up to `length`."""
     inputs = np.concatenate([part.inputs for _, part in examples])
     labels = np.concatenate([part.labels for _, part in examples])
-    tasks = np.concatenate([np.full(len(part.labels), task) for task, part in examples])
+    tasks = np.concatenate([np.full(len(part.labels), task, np.int32) for task, part in examples])
     rows = np.arange(length)
     rows = np.where(rows < len(labels), rows, 0)
+    put = functools.partial(devices.replicated, mesh)
     return DeviceExamples(
-        Batch(jnp.asarray(inputs[rows]), jnp.asarray(tasks[rows], jnp.int32)),
-        jnp.asarray(labels[rows], jnp.int32),
-        jnp.asarray(len(labels), jnp.int32),
+        Batch(put(inputs[rows]), put(tasks[rows])),
+        put(labels[rows].astype(np.int32)),
+        put(np.int32(len(labels))),
     )
 
 
 def make_learner(
-    model: MultiHeadMLP, optimizer: optax.GradientTransformation, batch_size: int
+    model: MultiHeadMLP,
+    optimizer: optax.GradientTransformation,
+    batch_size: int,
+    mesh: Mesh | None = None,
 ) -> Learner:
-    """Build the training and evaluation functions, each compiled once per shape of its data."""
+    """Build the training and evaluation functions, each compiled once per shape of its data.
+
+    On a mesh each device computes what its share of a batch's rows adds to the gradient;
+    parameters and the optimizer's state are the same on all.
+    """
 
     def loss_fn(params: Any, batch: Batch, labels: jax.Array, weights: jax.Array) -> Any:
         logits_BxC = networks.logits(model, params, batch)
@@ -69,9 +81,10 @@ def make_learner(
 
     def step(carry: Any, rows: jax.Array, weights: jax.Array, examples: DeviceExamples) -> Any:
         params, opt_state = carry
-        batch = jax.tree.map(lambda x: x[rows], examples.batch)
+        taken = jax.tree.map(lambda x: x[rows], (examples.batch, examples.labels))
+        batch, labels, weights = devices.divided(mesh, (*taken, weights))
         grad_fn = jax.grad(loss_fn, has_aux=True)
-        grads, sums = grad_fn(params, batch, examples.labels[rows], weights)
+        grads, sums = grad_fn(params, batch, labels, weights)
         updates, opt_state = optimizer.update(grads, opt_state, params)
         return (optax.apply_updates(params, updates), opt_state), sums
 
@@ -82,7 +95,9 @@ def make_learner(
         key: jax.Array,
         learning_rate: jax.Array,
     ) -> tuple[Any, Any, EpochInfo]:
-        opt_state = optax.tree_utils.tree_set(opt_state, learning_rate=learning_rate)
+        # With its dtype: a Python number's would be a weak one, and the second epoch compile again.
+        rate = jnp.asarray(learning_rate, jnp.float32)
+        opt_state = optax.tree_utils.tree_set(opt_state, learning_rate=rate)
         rows_SxB, weights_SxB = shuffled_batches(key, examples, batch_size)
 
         def scan_step(carry: Any, xs: tuple[jax.Array, jax.Array]) -> Any:
@@ -101,21 +116,26 @@ def make_learner(
         return params, opt_state, jax.tree.map(lambda x: x.sum() / size, sums)
 
     def accuracy_per_task(params: Any, examples: DeviceExamples) -> jax.Array:
-        batch = examples.batch
+        batch, labels = devices.divided(mesh, (examples.batch, examples.labels))
         logits_NxC = networks.logits(model, params, batch)
-        real = (jnp.arange(len(examples.labels)) < examples.size).astype(jnp.float32)
-        hits = real * (logits_NxC.argmax(-1) == examples.labels).astype(jnp.float32)
+        real = (jnp.arange(len(labels)) < examples.size).astype(jnp.float32)
+        hits = real * (logits_NxC.argmax(-1) == labels).astype(jnp.float32)
         of_task_NxT = jax.nn.one_hot(batch.tasks, len(model.head_outputs))
         return hits @ of_task_NxT / (real @ of_task_NxT)
 
     def init(key: jax.Array, examples: DeviceExamples) -> Any:
         return model.init(key, jax.tree.map(lambda x: x[:1], examples.batch))["params"]
 
+    if mesh is None:
+        compiled, init_optimizer = jax.jit, optimizer.init
+    else:
+        compiled = functools.partial(jax.jit, out_shardings=devices.whole_on(mesh))
+        init_optimizer = compiled(optimizer.init)
     return Learner(
-        init=jax.jit(init),
-        init_optimizer=optimizer.init,
-        train_epoch=jax.jit(train_epoch, donate_argnums=(0, 1)),
-        accuracy_per_task=jax.jit(accuracy_per_task),
+        init=compiled(init),
+        init_optimizer=init_optimizer,
+        train_epoch=compiled(train_epoch, donate_argnums=(0, 1)),
+        accuracy_per_task=compiled(accuracy_per_task),
     )
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import optax
+from jax.sharding import Mesh
 
 from experiments.networks import Batch
 from experiments.training import DeviceExamples
@@ -18,6 +19,7 @@ class Learned(NamedTuple):
     params: Any
     examples: DeviceExamples  # the task's training examples
     apply_fn: Callable[[Any, Batch], Any]  # the network's outputs, other tasks' heads at 0
+    mesh: Mesh | None = None  # of all devices, where the run uses them
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,10 +49,13 @@ class Method:
         return memory
 
     def save_memory(self, memory: Any, folder: Path, learned: Learned) -> None:
-        """Keep the memory on disk; done again for the same task, it leaves the same thing."""
+        """Keep the memory, given as NumPy arrays, on disk.
+
+        Done again for the same task, it leaves the same thing. Of several processes one does it.
+        """
 
     def load_memory(self, params: Any, folder: Path, task: str) -> Any:
-        """The memory that `save_memory` kept after `task`."""
+        """The memory that `save_memory` kept after `task`; `params` as NumPy arrays."""
         del params, folder, task
 
     def importance(self, memory: Any) -> Any:

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 import jax
 import optax
+from jax.sharding import Mesh
 
 import mas_jax
 from experiments.methods.base import Learned, Method
@@ -38,7 +39,7 @@ class MAS(Method):
         return opt_state if memory is None else mas_jax.with_anchor(opt_state, memory)
 
     def end_task(self, memory: mas_jax.Anchor | None, learned: Learned) -> mas_jax.Anchor:
-        omega = task_importance(learned.apply_fn, learned.params, learned.examples)
+        omega = task_importance(learned.apply_fn, learned.mesh, learned.params, learned.examples)
         return mas_jax.consolidate(memory, learned.params, omega, rule=self.rule)
 
     def save_memory(self, memory: mas_jax.Anchor, folder: Path, learned: Learned) -> None:
@@ -55,10 +56,10 @@ class MAS(Method):
         return None if memory is None else memory.importance
 
 
-@functools.partial(jax.jit, static_argnums=0)
-def task_importance(apply_fn: Any, params: Any, examples: Any) -> Any:
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def task_importance(apply_fn: Any, mesh: Mesh | None, params: Any, examples: Any) -> Any:
     """Ω of Eq. 2 over one task's inputs; the labels are not looked at."""
-    estimator = mas_jax.importance_estimator(apply_fn, mask=TRUNK_ONLY)
+    estimator = mas_jax.importance_estimator(apply_fn, mask=TRUNK_ONLY, mesh=mesh)
 
     def step(state: Any, xs: Any) -> tuple[Any, None]:
         batch, weights = xs
