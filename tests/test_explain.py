@@ -48,7 +48,7 @@ def by_path(explanation):
 def test_every_leaf_has_its_rule_and_reason(params):
     leaves = by_path(mas_jax.explain(apply_fn, params, TOKENS))
     assert leaves["['ScanLayer_0']['Dense_0']['kernel']"][2:4] == (
-        "dense, many positions",
+        "dense over positions",
         "used once in each of 3 layers",
     )
     assert leaves["['ScanLayer_0']['Dense_0']['bias']"][2:4] == ("per sample", "used by add")

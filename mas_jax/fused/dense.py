@@ -42,7 +42,7 @@ def match(eqn: Any, kernel: int) -> Products:
         sums = sums_NxIxO.reshape([kernel_shape[axis] for axis in axes])
         return jnp.transpose(sums, [axes.index(axis) for axis in range(len(axes))])
 
-    name = "dense" if positions == 1 else "dense, many positions"
+    name = "dense" if positions == 1 else "dense over positions"
     precision = eqn.params["precision"]
     return Products(name, blocks, positions, rows, columns, precision, factors_fn, kernel_fn)
 

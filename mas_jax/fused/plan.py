@@ -60,16 +60,18 @@ def make_plan(closed: Any, num_leaves: int) -> Plan:
     for leaf in found.outputs:
         if leaf is not None:
             uses[leaf].append(Use(None, "returned as it is"))
-    leaves = tuple(_leaf_plan(uses_of_leaf) for uses_of_leaf in uses)
+    leaves = tuple(_leaf_plan(*leaf) for leaf in zip(inputs, uses, strict=True))
     sizes = [_bytes(var) for var, leaf in zip(inputs, leaves, strict=True) if leaf.falls_back]
     # A weight computed from leaves that fall back has a cotangent per sample, too.
     return Plan(leaves, sum(sizes) + (found.derived_bytes if sizes else 0))
 
 
-def _leaf_plan(uses: list[Use]) -> LeafPlan:
+def _leaf_plan(var: Any, uses: list[Use]) -> LeafPlan:
     """What becomes of a leaf with these uses."""
     if not uses:
         return LeafPlan(None, "not used: its importance is 0", ())
+    if var.aval.size == 0:
+        return LeafPlan(None, "empty", tuple(uses))
     if len(uses) > 1:
         kinds = ", ".join(use.rule.name if use.rule else use.reason for use in uses[:3])
         more = ", …" if len(uses) > 3 else ""

@@ -112,7 +112,7 @@ class Products(NamedTuple):
         if self.gradient_fn is not None:
             return self.gradient_fn(x.astype(dtype), dy.astype(dtype))
         a, b = self.factors_fn(x, dy)
-        common = jnp.promote_types(a.dtype, b.dtype)
+        common = a.dtype if a.dtype == b.dtype else dtype
         equation, a, b = ("npi,npo->nio", a, b) if self.blocks > 1 else ("pi,po->io", a[0], b[0])
         product = jnp.einsum(
             equation,

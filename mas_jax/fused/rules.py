@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 import jax
+import jax.numpy as jnp
 
 from mas_jax.fused import convolution, dense, embedding
 from mas_jax.fused.products import Work
@@ -43,4 +44,7 @@ def match(eqn: Any, kernel: int) -> Rule | str:
     matcher = MATCHERS.get(eqn.primitive.name)
     if matcher is None:
         return f"used by {eqn.primitive.name}"
+    atoms = [*eqn.invars, *eqn.outvars]
+    if any(jnp.issubdtype(atom.aval.dtype, jnp.complexfloating) for atom in atoms):
+        return f"{eqn.primitive.name} of complex numbers"
     return matcher(eqn, kernel)

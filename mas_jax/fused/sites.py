@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from jax.custom_batching import custom_vmap
+from jax.custom_derivatives import SymbolicZero
 
 from mas_jax.fused import jaxprs
 from mas_jax.fused.rules import Rule
@@ -42,20 +43,24 @@ def evaluate_site(
         return operation(x, value), token
 
     def forward(x: Any, value: Any, _slot: Any, token: Any) -> Any:
-        return (operation(x, value), token), (x, value)
+        return (operation(x.value, value.value), token.value), (x.value, value.value)
 
     def backward(residuals: Any, cotangents: Any) -> Any:
         x, value = residuals
         dy, weight = cotangents
+        # Nothing depends on y. Zeros in its place would make NaN of an infinite activation.
+        if isinstance(dy, SymbolicZero):
+            return None, None, None, weight
         dx = None
         if jnp.issubdtype(x.dtype, jnp.inexact):
             (dx,) = jax.vjp(lambda x: operation(x, value), x)[1](dy)
-        sums = _sum_over_samples(rule, reduce_fn, weight_dtype, x, dy, weight)
+        sums = _sum_over_samples(rule, reduce_fn, slot.dtype, x, dy, weight)
         return dx, None, sums, weight
 
-    weight_dtype = weight.slot.dtype
-    site.defvjp(forward, backward)
-    return site(x, weight.value, weight.slot, token)
+    site.defvjp(forward, backward, symbolic_zeros=True)
+    value, slot = weight
+    x = jnp.asarray(x, eqn.invars[1 - kernel].aval.dtype)  # it may be a number in the jaxpr
+    return site(x, value, slot, token)
 
 
 def _sum_over_samples(
