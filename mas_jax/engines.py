@@ -26,7 +26,10 @@ def build_engine(apply_fn: ApplyFn, options: Options) -> Engine:
     if options.engine == "vmap":
         return vmap
     fused = fused_engine(*arguments, strict=options.strict)
-    return fused if options.engine == "fused" else _with_fallback(fused, vmap)
+    # Under `strict` all parameters would fall back at once.
+    if options.engine == "fused" or options.strict is not False:
+        return fused
+    return _with_fallback(fused, vmap)
 
 
 def _with_fallback(fused: Engine, vmap: Engine) -> Engine:
@@ -46,8 +49,8 @@ def _with_fallback(fused: Engine, vmap: Engine) -> Engine:
 def _warn_once(cause: str) -> None:
     """Say once for each cause that something slower runs instead."""
     warnings.warn(
-        f"{cause}. The importance is computed by the vmap engine instead, which gives the same "
-        'numbers with more memory and time; engine="vmap" says so and silences this',
+        f"{cause}. The vmap engine is tried instead, which gives the same numbers with more memory "
+        'and time; engine="vmap" says so and silences this',
         EngineWarning,
         stacklevel=2,
     )

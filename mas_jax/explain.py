@@ -66,7 +66,8 @@ def explain(
     Args:
       apply_fn: as for `importance_estimator`.
       params: θ, or shapes.
-      batch: a batch of the size that updates will have, or shapes.
+      batch: a batch of the size that updates will have, or shapes. With `mesh`, what is said is
+        about one device's share of it.
       **options: the keyword arguments of `importance_estimator`.
 
     Returns:
@@ -89,6 +90,8 @@ def explain(
     if checked.engine == "vmap":
         raise ValueError('explain is about the fused engine, got engine="vmap"')
     size = checks.batch_size(batch)
+    if checked.mesh is not None:
+        size = -(-size // checked.mesh.shape[checked.mesh_axis])  # what one device has of it
     selected = trees.select(params, trees.covered(params, checked.mask_tree()))
     value_fn = sample_value_fn(apply_fn, checked.objective)
     _traced, plan = plan_for(value_fn, params, selected, batch, checked.strict)
@@ -111,11 +114,11 @@ def _explain_leaf(path: str, leaf: Any, plan: LeafPlan, size: int, chunk: int) -
     entries = math.prod(shape)
     if plan.falls_back:
         works = [
-            use.rule.work(size).plain if use.rule else size * max(entries, use.outputs)
+            use.rule.work(size).plain if use.rule else size * max(entries, use.output_size)
             for use in plan.uses
         ]
         # Each sample's gradient is written, and read again to be reduced.
-        cost = (sum(works) + 2 * size * entries) / sum(works)
+        cost = (sum(works) + 2 * size * entries) / max(1, sum(works))
         memory = chunk * entries * jnp.result_type(leaf).itemsize
         return LeafExplanation(path, shape, "per sample", plan.reason, memory, cost)
     if plan.rule is None:

@@ -49,27 +49,44 @@ def check_independence(apply_fn: ApplyFn, params: Params, batch: Batch) -> None:
     pair = jax.tree.map(_first_and_last, batch)
     together, alone = _both(callee.static, callee.arrays, params, pair)
     alone = trees.leaves_by_path(alone)
-    for path, leaf in trees.leaves_by_path(together).items():
+    for path, leaf in _comparable(trees.leaves_by_path(together)).items():
         name = f"apply_fn's output {trees.path_name(path)}"
         if jnp.shape(leaf) != jnp.shape(alone[path]):
             raise CoupledSamplesError(
                 f"{name} has shape {jnp.shape(leaf)} for two samples together, wanted "
                 f"{jnp.shape(alone[path])}: one row for each. {_WANTED}"
             )
-        difference = _relative_difference(leaf, alone[path])
-        wide = jnp.finfo(leaf.dtype).bits >= 32 if jnp.issubdtype(leaf.dtype, jnp.inexact) else True
-        if difference > (TOLERANCE if wide else 10 * TOLERANCE):
+        change = _change(leaf, alone[path])
+        narrow = jnp.issubdtype(leaf.dtype, jnp.inexact) and jnp.finfo(leaf.dtype).bits < 32
+        if change > (10 * TOLERANCE if narrow else TOLERANCE):
+            much = f"changes by {change:.0%} of the largest one"
+            much = "becomes NaN or infinite, or stops being so," if np.isinf(change) else much
             raise CoupledSamplesError(
-                f"{name} for a sample changes by {difference:.0%} of the largest one when another "
-                f"sample is in the batch. {_WANTED}"
+                f"{name} for a sample {much} when another sample is in the batch. {_WANTED}"
             )
+
+
+def _comparable(leaves: dict[Any, Any]) -> dict[Any, Any]:
+    """The outputs that tell: numbers with a fraction, or, where there are none, all but keys.
+
+    A class or a rank can change with the last digit of what it was computed from.
+    """
+    numbers = {
+        path: leaf
+        for path, leaf in leaves.items()
+        if not jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+    }
+    inexact = {
+        path: leaf for path, leaf in numbers.items() if jnp.issubdtype(leaf.dtype, jnp.inexact)
+    }
+    return inexact or numbers
 
 
 def _first_and_last(x: Any) -> Any:
     """Two rows, which go wherever the parameters are: from the host, but for keys."""
-    is_key = jnp.issubdtype(jax.dtypes.result_type(x), jax.dtypes.prng_key)
-    rows = np.array([0, -1])
-    return x[rows] if is_key else np.asarray(x)[rows]
+    if jnp.issubdtype(jax.dtypes.result_type(x), jax.dtypes.prng_key):
+        return x[np.array([0, -1])]
+    return np.stack([np.asarray(x[0]), np.asarray(x[-1])])
 
 
 _WANTED = (
@@ -94,10 +111,13 @@ def _both(
     return apply_fn(params, pair), jax.vmap(row)(pair)
 
 
-def _relative_difference(together: Any, alone: Any) -> float:
-    """The largest difference, relative to the largest entry, where both are finite."""
-    a, b = (np.asarray(leaf).astype(np.float64) for leaf in (together, alone))
-    finite = np.isfinite(a) & np.isfinite(b)
+def _change(together: Any, alone: Any) -> float:
+    """The largest difference, relative to the largest entry; inf if only one side is finite."""
+    wide = np.complex128 if jnp.issubdtype(together.dtype, jnp.complexfloating) else np.float64
+    a, b = (np.asarray(leaf).astype(wide) for leaf in (together, alone))
+    finite = np.isfinite(a)
+    if (finite != np.isfinite(b)).any():
+        return np.inf
     if not finite.any():
         return 0.0
     largest = max(np.abs(a[finite]).max(), np.abs(b[finite]).max())

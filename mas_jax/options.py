@@ -73,6 +73,7 @@ def checked_options(**given: Unpack[EstimatorOptions]) -> Options:
     checks.check_choice("on_nonfinite", options.on_nonfinite, ("raise", "skip"))
     _check_whole("microbatch_size", options.microbatch_size, "samples")
     _check_whole("memory_budget", options.memory_budget, "bytes")
+    _check_strict(options.strict, options.engine)
     _check_mesh(options.mesh, options.mesh_axis)
     return options._replace(objective=_hashable(options.objective), mask=_freeze(options.mask))
 
@@ -81,6 +82,16 @@ def _check_whole(name: str, value: Any, unit: str) -> None:
     """Raise ValueError unless `value` is None or a whole number of at least 1."""
     if value is not None and not (isinstance(value, Integral) and int(value) >= 1):
         raise ValueError(f"{name} must be a whole number of {unit}, at least 1, got {value}")
+
+
+def _check_strict(strict: Any, engine: EngineName) -> None:
+    """Raise ValueError unless `strict` is a bool or a size, and the engine one that has rules."""
+    if not isinstance(strict, bool) and not (isinstance(strict, Integral) and int(strict) >= 0):
+        raise ValueError(
+            f"strict must be True, False or a number of entries, at least 0, got {strict!r}"
+        )
+    if strict is not False and engine == "vmap":
+        raise ValueError('strict is about the rules of the fused engine, got engine="vmap"')
 
 
 def _check_mesh(mesh: Any, axis: str) -> None:

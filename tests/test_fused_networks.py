@@ -22,16 +22,11 @@ def test_fused_equals_vmap(build):
     networks.assert_engines_agree(build())
 
 
-@parametrize_networks(networks.vgg_block, networks.untied_transformer, networks.recomputed_scan)
-def test_weights_count_samples(build):
-    networks.assert_engines_agree(build(), WEIGHTS)
-
-
 @parametrize_networks(networks.alexnet, networks.scanned_stack, networks.tied_transformer)
 def test_outputs_are_those_of_apply_fn(build):
     network = build()
     weights = np.ones(networks.size_of(network.batch))
-    results = networks.compiled(network)(network.batch, weights)
+    results = networks.compiled(network, engines=["fused"])(network.batch, weights)
     apply_fn = jax.jit(network.apply_fn, compiler_options=networks.COMPILER_OPTIONS)
     networks.assert_close(results.fused["abs"].outputs, apply_fn(network.params, network.batch))
 
@@ -42,26 +37,27 @@ def test_microbatches_change_nothing(build, options):
     networks.assert_engines_agree(build(), **options)
 
 
-@pytest.mark.parametrize("bad", [np.nan, np.inf])
 @parametrize_networks(networks.vgg_block, networks.recomputed_scan, networks.adapters)
-def test_a_sample_that_is_not_finite_is_left_out_exactly(build, bad):
+def test_a_sample_that_is_not_finite_is_left_out_exactly(build):
     network = build()
     run = networks.compiled(network)
-    spoiled = network.batch.copy()
-    spoiled[1].flat[0] = bad
-    spoiled[3] = bad
-    results = run(spoiled, np.ones(5))
-    fused, vmap = results.fused["abs"], results.vmap["abs"]
-    np.testing.assert_array_equal(fused.finite, [True, False, True, False, True])
-    # As though it had weight 0, which leaves a finite sample out and a bad one alike.
-    for batch in (network.batch, spoiled):
-        without = run(batch, np.array([1.0, 0.0, 1.0, 0.0, 1.0])).fused["abs"]
-        jax.tree.map(np.testing.assert_array_equal, fused.sums, without.sums)
-    networks.assert_close(fused.sums, vmap.sums)
+    for bad in (np.nan, np.inf):
+        spoiled = network.batch.copy()
+        spoiled[1].flat[0] = bad
+        spoiled[3] = bad
+        results = run(spoiled, np.ones(5))
+        fused = results.fused["abs"]
+        np.testing.assert_array_equal(fused.finite, [True, False, True, False, True])
+        # As though it had weight 0, which leaves a finite sample out and a bad one alike.
+        for batch in (network.batch, spoiled):
+            without = run(batch, np.array([1.0, 0.0, 1.0, 0.0, 1.0])).fused["abs"]
+            jax.tree.map(np.testing.assert_array_equal, fused.sums, without.sums)
+        networks.assert_close(fused.sums, results.vmap["abs"].sums)
 
 
-@pytest.mark.parametrize("magnitude", ["abs", "square"])
-@parametrize_networks(networks.one_position, networks.adapters)
+@pytest.mark.parametrize(
+    ("build", "magnitude"), [(networks.one_position, "square"), (networks.adapters, "abs")]
+)
 def test_a_stream_of_batches_in_the_public_api(build, magnitude):
     network = build()
     reversed_batch, results = network.batch[::-1], {}
@@ -108,8 +104,8 @@ def test_low_precision_is_close_to_float32(build, dtype, param_dtype):
     in_float32 = jax.tree.map(lambda leaf: leaf.astype(jnp.float32), network.params)
     reference = build()._replace(params=in_float32)
     low, exact = (
-        networks.compiled(each, ("abs", "square"))(network.batch, WEIGHTS)
-        for each in (network, reference)
+        networks.compiled(each, ("abs", "square"), [engine])(network.batch, WEIGHTS)
+        for each, engine in ((network, "fused"), (reference, "vmap"))
     )
     # A gradient comes of some 20 operations forward and 20 backward. Each is off by up to ε/2 in
     # either direction, ε/√12 in the root mean square: ε √(40/12) together. Three times that, and
@@ -126,7 +122,7 @@ def test_sums_over_many_samples_do_not_stall(dtype):
     # A sum of ones stalls at 256 in bfloat16, at 2048 in float16.
     network = networks.one_of_each(3000, dtype)
     assert networks.rules_of(network) == network.expected_rules()
-    fused = networks.compiled(network)(network.batch, np.ones(3000)).fused["abs"]
+    fused = networks.compiled(network, engines=["fused"])(network.batch, np.ones(3000)).fused["abs"]
     for name, sums in fused.sums.items():
         assert sums.dtype == jnp.float32
         np.testing.assert_array_equal(sums, np.full(sums.shape, 3000.0), err_msg=name)

@@ -30,7 +30,8 @@ def sums_of(apply_fn, params, batch, rules, **options):
     network = networks.Network(apply_fn, params, batch, rules, objective=jnp.sum)
     assert networks.rules_of(network) == network.expected_rules()
     weights = np.ones(networks.size_of(batch))
-    return networks.compiled(network, **options)(batch, weights).fused["abs"].sums
+    run = networks.compiled(network, engines=["fused"], **options)
+    return run(batch, weights).fused["abs"].sums
 
 
 def column(*values):

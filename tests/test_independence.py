@@ -11,6 +11,8 @@ import mas_jax
 BATCH = np.random.default_rng(0).normal(size=(4, 5)).astype(np.float32)
 PARAMS = {"kernel": jnp.asarray(np.random.default_rng(1).normal(size=(5, 3)), jnp.float32)}
 
+ORDERED = np.array([[3.0], [2.0], [1.0], [-9.0]], np.float32)  # the first ranks last, and so on
+
 
 def linear(params, x):
     return x @ params["kernel"]
@@ -68,14 +70,37 @@ def test_a_single_sample_and_outputs_of_zero_are_fine():
     mas_jax.check_independence(lambda p, x: 0.0 * linear(p, x), PARAMS, BATCH)
 
 
-def test_integer_outputs_are_compared_too():
+def test_classes_are_compared_only_where_there_is_nothing_better():
+    # An argmax may flip with the last digit, and says nothing then.
     mas_jax.check_independence(lambda p, x: linear(p, x).argmax(1), PARAMS, BATCH)
+    ranks = lambda p, x: jnp.argsort(linear(p, x).sum(1))  # noqa: E731
+    with pytest.raises(mas_jax.CoupledSamplesError):
+        mas_jax.check_independence(ranks, PARAMS, np.eye(4, 5, dtype=np.float32) * ORDERED)
+    both = lambda p, x: (linear(p, x), jnp.argsort(linear(p, x).sum(1)))  # noqa: E731
+    mas_jax.check_independence(both, PARAMS, np.eye(4, 5, dtype=np.float32) * ORDERED)
+
+
+def test_statistics_that_a_single_sample_has_not_are_coupling():
+    def unbiased(params, x):
+        y = linear(params, x)
+        return y / y.std(axis=0, ddof=1, keepdims=True)
+
+    with pytest.raises(mas_jax.CoupledSamplesError, match="becomes NaN or infinite"):
+        mas_jax.check_independence(unbiased, PARAMS, BATCH)
+
+
+def test_imaginary_parts_count():
     with pytest.raises(mas_jax.CoupledSamplesError):
         mas_jax.check_independence(
-            lambda p, x: jnp.argsort(linear(p, x).sum(1)),
-            PARAMS,
-            BATCH[:, ::-1] * [[1], [1], [1], [-1]],
+            lambda p, x: jax.lax.complex(linear(p, x), batch_norm(p, x)), PARAMS, BATCH
         )
+
+
+def test_keys_among_inputs_and_outputs_are_left_alone():
+    batch = {"x": BATCH, "key": jax.random.split(jax.random.key(0), len(BATCH))}
+    mas_jax.check_independence(
+        lambda p, batch: {"y": linear(p, batch["x"]), "key": batch["key"]}, PARAMS, batch
+    )
 
 
 def test_a_flax_model_in_evaluation_mode_passes():

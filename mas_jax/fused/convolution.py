@@ -13,6 +13,9 @@ import jax.numpy as jnp
 
 from mas_jax.fused.products import Factors, Products
 
+MAX_SLICES = 128
+"""Slices of the image that a rule writes out, each of which XLA compiles."""
+
 
 class Geometry(NamedTuple):
     """Where a convolution's axes are and how its window moves; one entry per axis of space."""
@@ -96,6 +99,9 @@ def match(eqn: Any, kernel: int) -> Products | str:
         return "convolution with batch groups"
     geometry = _geometry(params, eqn.invars[1].aval.shape, eqn.outvars[0].aval.shape)
     depthwise = geometry.groups > 1 and geometry.channels == 1
+    slices = math.prod(geometry.window) if depthwise else sum(geometry.window)
+    if slices > MAX_SLICES:
+        return f"convolution with a window of {'×'.join(map(str, geometry.window))}"
     return Products(
         name="depthwise convolution" if depthwise else "convolution",
         blocks=geometry.groups,

@@ -32,9 +32,48 @@ class Scan(NamedTuple):
 
 
 def single_sample_jaxpr(fn: Callable[..., Any], *args: Any) -> tuple[core.ClosedJaxpr, Any]:
-    """The jaxpr of `fn`, its inputs flattened in order, and the structure of what it returns."""
-    closed, shapes = jax.make_jaxpr(fn, return_shape=True)(*args)
+    """The jaxpr of `fn`, its inputs flattened in order, and the structure of what it returns.
+
+    Raises NotImplementedError if a rule of differentiation in it closes over what was computed
+    from the inputs: only in the trace that is over then would that have had a value.
+    """
+    traces: list[Any] = []
+
+    def noted(*args: Any) -> Any:
+        traces.extend(getattr(leaf, "_trace", None) for leaf in jax.tree.leaves(args))
+        return fn(*args)
+
+    closed, shapes = jax.make_jaxpr(noted, return_shape=True)(*args)
+    if _has_custom_rules(closed.jaxpr):
+        differentiated = jax.make_jaxpr(_derivative(closed))(*jax.tree.leaves(args))
+        of_closures = [getattr(const, "_trace", None) for const in differentiated.consts]
+        if any(trace is not None and trace in traces for trace in of_closures):
+            raise NotImplementedError(
+                "the rule of a custom_jvp or custom_vjp closes over numbers computed from the "
+                "sample; pass them to the function as arguments"
+            )
     return closed, jax.tree.structure(shapes)
+
+
+def _has_custom_rules(jaxpr: Any) -> bool:
+    """Whether there is a custom_jvp or custom_vjp, however deep."""
+    if any(eqn.primitive.name.startswith("custom_") for eqn in jaxpr.eqns):
+        return True
+    return any(map(_has_custom_rules, core.subjaxprs(jaxpr)))
+
+
+def _derivative(closed: core.ClosedJaxpr) -> Callable[..., Any]:
+    """The gradient of a jaxpr's first output with respect to its real inputs."""
+
+    def derivative(*inputs: Any) -> Any:
+        real = {i: x for i, x in enumerate(inputs) if jnp.issubdtype(x.dtype, jnp.floating)}
+
+        def value(real: dict[int, Any]) -> Any:
+            return core.jaxpr_as_fun(closed)(*[real.get(i, x) for i, x in enumerate(inputs)])[0]
+
+        return jax.grad(value)(real)
+
+    return derivative
 
 
 def is_literal(atom: Any) -> bool:

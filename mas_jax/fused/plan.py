@@ -17,7 +17,7 @@ class Use(NamedTuple):
 
     rule: Rule | None
     reason: str
-    outputs: int = 0  # numbers that the operation returns for a sample
+    output_size: int = 0  # numbers that the operation returns for a sample
     layers: int = 1  # of how many layers in a stack that a scan runs through
 
 
@@ -60,18 +60,16 @@ def make_plan(closed: Any, num_leaves: int) -> Plan:
     for leaf in found.outputs:
         if leaf is not None:
             uses[leaf].append(Use(None, "returned as it is"))
-    leaves = tuple(_leaf_plan(*leaf) for leaf in zip(inputs, uses, strict=True))
+    leaves = tuple(_leaf_plan(uses_of_leaf) for uses_of_leaf in uses)
     sizes = [_bytes(var) for var, leaf in zip(inputs, leaves, strict=True) if leaf.falls_back]
     # A weight computed from leaves that fall back has a cotangent per sample, too.
     return Plan(leaves, sum(sizes) + (found.derived_bytes if sizes else 0))
 
 
-def _leaf_plan(var: Any, uses: list[Use]) -> LeafPlan:
+def _leaf_plan(uses: list[Use]) -> LeafPlan:
     """What becomes of a leaf with these uses."""
     if not uses:
         return LeafPlan(None, "not used: its importance is 0", ())
-    if var.aval.size == 0:
-        return LeafPlan(None, "empty", tuple(uses))
     if len(uses) > 1:
         kinds = ", ".join(use.rule.name if use.rule else use.reason for use in uses[:3])
         more = ", …" if len(uses) > 3 else ""
@@ -120,13 +118,15 @@ def _use(eqn: Any, used: dict[int, int], varying: list[bool]) -> _Found:
         inner = body.jaxpr.invars
         varying_inside = {var for var, varies in zip(inner, varying, strict=True) if varies}
         return _follow(body.jaxpr, {inner[i]: leaf for i, leaf in used.items()}, varying_inside)
-    outputs = sum(var.aval.size for var in eqn.outvars)
+    output_size = sum(var.aval.size for var in eqn.outvars)
     if len(used) > 1:
-        use = Use(None, f"{eqn.primitive.name} of two leaves", outputs)
+        leaves = "a leaf with itself" if len(set(used.values())) == 1 else "two leaves"
+        use = Use(None, f"{eqn.primitive.name} of {leaves}", output_size)
         return _Found([(leaf, use) for leaf in used.values()], nothing, 0)
     ((operand, leaf),) = used.items()
     rule = rules.match(eqn, operand)
-    use = Use(None, rule, outputs) if isinstance(rule, str) else Use(rule, "used once", outputs)
+    found = (None, rule) if isinstance(rule, str) else (rule, "used once")
+    use = Use(*found, output_size)
     return _Found([(leaf, use)], nothing, 0)
 
 

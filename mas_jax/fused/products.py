@@ -25,8 +25,9 @@ CHUNK_BYTES = {"cpu": 0, "gpu": 2**26, "tpu": 2**26}
 """Products of samples to hold at a time: on a CPU those of one. Not tuned on accelerators."""
 PRODUCTS_PER_MOVE = 16
 """Multiplications done in the time in which one number is moved, for estimates."""
-UNROLLED = 4
-"""Samples per iteration of the loop: its overhead shows where products are small."""
+UNROLLED, UNROLLED_BYTES = 4, 2**22
+"""Chunks per iteration of the loop, whose overhead shows where products are small, and what they
+may hold together."""
 
 
 class Work(NamedTuple):
@@ -47,7 +48,7 @@ class Products(NamedTuple):
     precision: Any
     factors_fn: Callable[[jax.Array, jax.Array], Factors]
     kernel_fn: Callable[[jax.Array], jax.Array]  # (N, I, O) -> as the kernel
-    gradient_fn: Callable[[jax.Array, jax.Array], jax.Array] | None = None  # faster, if there is
+    gradient_fn: Callable[[jax.Array, jax.Array], jax.Array] | None = None  # depthwise only
 
     def sum_over_samples(
         self, reduce_fn: ReduceFn, dtype: Any, x_B: jax.Array, dy_B: jax.Array, weights_B: jax.Array
@@ -84,7 +85,7 @@ class Products(NamedTuple):
         self, reduce_fn: ReduceFn, dtype: Any, x_B: jax.Array, dy_B: jax.Array, weights_B: jax.Array
     ) -> jax.Array:
         """red(A_kᵀ B_k) added up in a loop, a few samples at a time."""
-        size, chunk = len(weights_B), self._chunk(len(weights_B))
+        size, (chunk, unrolled) = len(weights_B), self._chunking(len(weights_B))
 
         def rows(start: Any, length: int) -> jax.Array:
             """Σ_k w_k red(g_k) over some samples."""
@@ -95,11 +96,11 @@ class Products(NamedTuple):
             return weighted_sum(reduce_fn, grads, weights)
 
         def step(i: jax.Array, total: jax.Array) -> jax.Array:
-            for j in range(UNROLLED):
-                total = total + rows((UNROLLED * i + j) * chunk, chunk)
+            for j in range(unrolled):
+                total = total + rows((unrolled * i + j) * chunk, chunk)
             return total
 
-        steps, left = divmod(size, UNROLLED * chunk)
+        steps, left = divmod(size, unrolled * chunk)
         # A loop over numbers and not over the arrays themselves, which XLA would copy for it.
         zeros = jnp.zeros((self.blocks, self.rows, self.columns), dtype)
         total = jax.lax.fori_loop(0, steps, step, zeros)
@@ -123,10 +124,11 @@ class Products(NamedTuple):
         )
         return product.reshape(self.blocks, self.rows, self.columns)
 
-    def _chunk(self, size: int) -> int:
-        """How many samples' products to hold at a time."""
+    def _chunking(self, size: int) -> tuple[int, int]:
+        """How many samples' products are one operation, and how many of these one iteration."""
         budget = CHUNK_BYTES.get(jax.default_backend(), 2**26)
-        return min(size, fitting_size(self._sample_bytes(), budget))
+        chunk = min(size, fitting_size(self._sample_bytes(), budget))
+        return chunk, min(UNROLLED, fitting_size(chunk * self._sample_bytes(), UNROLLED_BYTES))
 
     def _sample_bytes(self) -> int:
         """One sample's gradient, and the larger factor."""
@@ -136,7 +138,8 @@ class Products(NamedTuple):
         """The magnitudes of the factors, or the products that are held at a time."""
         if self.positions == 1:
             return 4 * size * self.blocks * (self.rows + self.columns)
-        return self._chunk(size) * self._sample_bytes()
+        chunk, unrolled = self._chunking(size)
+        return min(size, chunk * unrolled) * self._sample_bytes()
 
     def work(self, size: int) -> Work:
         """The same multiplications; magnitudes, or a pass over each sample's gradient, on top."""

@@ -47,4 +47,6 @@ def match(eqn: Any, kernel: int) -> Rule | str:
     atoms = [*eqn.invars, *eqn.outvars]
     if any(jnp.issubdtype(atom.aval.dtype, jnp.complexfloating) for atom in atoms):
         return f"{eqn.primitive.name} of complex numbers"
+    if any(atom.aval.size == 0 for atom in atoms):
+        return f"{eqn.primitive.name} of an empty array"
     return matcher(eqn, kernel)
