@@ -6,6 +6,7 @@ opt_state = mas_jax.with_anchor(opt_state, anchor)  # tx has mas_jax.anchor_pena
 """
 
 from mas_jax import metrics
+from mas_jax.accumulation import ImportanceState
 from mas_jax.adapters import from_linen, from_nnx
 from mas_jax.anchor import Anchor, consolidate
 from mas_jax.errors import (
@@ -25,7 +26,7 @@ from mas_jax.errors import (
 )
 from mas_jax.estimate import estimate_importance
 from mas_jax.explain import Explanation, LeafExplanation, explain
-from mas_jax.importance import ImportanceEstimator, ImportanceState, importance_estimator
+from mas_jax.importance import ImportanceEstimator, importance_estimator
 from mas_jax.independence import check_independence
 from mas_jax.objectives import l1_norm, l2_norm, squared_l2_norm
 from mas_jax.penalty import AnchorState, anchor_penalty, anchor_proximal, penalty, with_anchor

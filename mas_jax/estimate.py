@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mas_jax import checks, importance, multi_process, placement
+from mas_jax import accumulation, checks, importance, multi_process, placement
 from mas_jax.independence import check_independence
 from mas_jax.options import EstimatorOptions, Options, checked_options, split_callable
 from mas_jax.types import ApplyFn, Batch, Importance, Params
@@ -67,14 +67,14 @@ def estimate_importance(
     callee = split_callable(apply_fn)
     batches = _checked_first(apply_fn, params, batches, checked)
     array_fn, params = _on_devices(checked, callee.arrays, params)
-    state = importance.init(checked, params)
+    state = accumulation.init(checked, params)
     flag, step, seen = None, None, 0
     for following in _steps(checked, batches):
         seen += following.size
         # The flag of the batch before is read while this one runs: the device never waits.
         previous = flag, step
         step = following
-        state = importance.add_batch_in_place(
+        state = accumulation.add_batch_in_place(
             callee.static, checked, array_fn, state, params, *step.rows
         )
         flag = jnp.copy(state.first_nonfinite)  # the state itself is donated to the next batch

@@ -10,7 +10,7 @@ import pytest
 from flax import nnx
 
 import mas_jax
-from mas_jax import importance
+from mas_jax import accumulation
 
 IMAGES = jax.random.normal(jax.random.key(0), (5, 6, 6, 2))
 
@@ -117,10 +117,10 @@ def test_linen_new_statistics_do_not_compile_again(linen) -> None:
         apply_fn, params = mas_jax.from_linen(LinenNet(), moved, train=False)
         if shift == 0.0:
             first = mas_jax.estimate_importance(apply_fn, params, [IMAGES])
-            compiled = importance.add_batch_in_place._cache_size()
+            compiled = accumulation.add_batch_in_place._cache_size()
         else:
             second = mas_jax.estimate_importance(apply_fn, params, [IMAGES])
-    assert importance.add_batch_in_place._cache_size() == compiled
+    assert accumulation.add_batch_in_place._cache_size() == compiled
     difference = jax.tree.map(lambda a, b: float(abs(a - b).max()), first, second)
     assert max(jax.tree.leaves(difference)) > 0
 

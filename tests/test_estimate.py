@@ -7,7 +7,7 @@ import pytest
 from flax import nnx
 
 import mas_jax
-from mas_jax import importance
+from mas_jax import accumulation
 
 PARAMS = {"w": jnp.array([1.0, 2.0])}
 
@@ -59,5 +59,5 @@ def test_nnx_tasks_share_one_compilation() -> None:
         call, params = mas_jax.from_nnx(model)
         mas_jax.estimate_importance(call, params, [np.ones((4, 2), np.float32)])
         if task == 0:
-            compiled = importance.add_batch_in_place._cache_size()
-    assert importance.add_batch_in_place._cache_size() == compiled
+            compiled = accumulation.add_batch_in_place._cache_size()
+    assert accumulation.add_batch_in_place._cache_size() == compiled

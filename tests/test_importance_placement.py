@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import mas_jax
-from mas_jax import importance
+from mas_jax import accumulation
 
 MESH = """
 import jax, jax.numpy as jnp, numpy as np
@@ -87,6 +87,6 @@ def test_eager_updates_compile_once() -> None:
         state = estimator.update(
             state or estimator.init(params), params, np.ones((5, 4), np.float32)
         )
-        compiled = importance.add_batch._cache_size()
+        compiled = accumulation.add_batch._cache_size()
     estimator.update(state, params, np.ones((5, 4), np.float32))
-    assert importance.add_batch._cache_size() == compiled
+    assert accumulation.add_batch._cache_size() == compiled

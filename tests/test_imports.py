@@ -25,7 +25,8 @@ LAYERS = [
     {"fused"},
     {"engines"},
     {"data_parallel", "multi_process"},
-    {"importance", "independence"},
+    {"accumulation", "independence"},
+    {"importance"},
     {"anchor", "estimate"},
     {"penalty", "store"},
 ]
