@@ -6,8 +6,11 @@ from pathlib import Path
 import pytest
 
 import mas_jax
+from experiments.benchmarks import importance, models, record
 
-README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
+ROOT = Path(__file__).parent.parent
+RECORDED = ROOT / "experiments" / "recorded"
+README = (ROOT / "README.md").read_text(encoding="utf-8")
 SNIPPETS = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
 
 
@@ -25,6 +28,20 @@ def test_the_script_runs_and_holds_on_to_its_first_task(capsys: pytest.CaptureFi
     # Without the penalty the first task's loss ends near 0.8, from 0.17 when it was learned.
     assert learned < 0.2
     assert held < 0.4
+
+
+def test_the_explanation_is_what_explain_prints(capsys: pytest.CaptureFixture[str]) -> None:
+    (script,) = [text for text in SNIPPETS if "mas_jax.explain(" in text]
+    exec(compile(script, "README.md", "exec"), {})
+    table = capsys.readouterr().out
+    assert f"```\n{table}```" in README
+
+
+def test_the_benchmarks_tables_are_the_recorded_ones() -> None:
+    recorded = record.read(RECORDED / "benchmarks" / "importance.json")
+    tables = importance.tables(recorded)
+    assert tables in README
+    assert set(recorded["networks"]) == set(models.SMALL)
 
 
 def test_every_name_the_readme_uses_is_public() -> None:
