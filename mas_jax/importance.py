@@ -83,7 +83,8 @@ def importance_estimator(
         stands for 65,536.
       microbatch_size: samples per pass; by default what the memory budget allows.
       memory_budget: bytes of per-sample gradients to hold at a time. By default as much as the
-        parameters take, for "fused"; 1 MiB, what stays in a core's cache, for "vmap" on a CPU;
+        parameters take, for "fused", where those of biases and the like, no larger than
+        activations, do not count; 1 MiB, what stays in a core's cache, for "vmap" on a CPU;
         and at least 256 MiB for both on an accelerator.
       mesh: divide each batch among the devices along one axis of it. Parameters may lie on the
         mesh in any way: whole on each device, sharded over other axes, or over this one; Ω lies

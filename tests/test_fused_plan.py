@@ -224,3 +224,19 @@ def test_the_plan_is_for_one_sample_whatever_the_batch():
         (leaf,) = plans(lambda p, x: x @ p["w"], "w", batch=X[:size, :1])
         assert leaf.rule is not None
         assert leaf.rule.name == "dense"
+
+
+def test_gradients_no_larger_than_activations_do_not_cut_a_batch():
+    params = {"w": jnp.ones((4, 6)), "bias": jnp.ones((1, 6)), "square": jnp.ones((6, 6))}
+
+    def apply_fn(params, x):
+        y = x @ params["w"] + params["bias"]
+        return y @ params["square"] @ params["square"]
+
+    def samples(**options):
+        return mas_jax.explain(apply_fn, params, jnp.ones((10**6, 4)), **options).microbatch_size
+
+    # Only the square, 36 numbers used to compute 12, counts against 1 MiB. Told a budget, all do.
+    assert samples() == 2**20 // (4 * 36)
+    assert samples(memory_budget=4 * (36 + 6)) == 1
+    assert samples(memory_budget=2 * 4 * (36 + 6)) == 2

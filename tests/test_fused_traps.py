@@ -767,6 +767,20 @@ def a_while_loop_beside_it(p, x):
     return jnp.tanh(x @ p["w"]) * steps
 
 
+@trap(w=POSITIONS)
+def inputs_from_a_while_loop_that_has_no_gradient(p, x):
+    # Nor does it need one: only the leaves are differentiated, relu's own rule or not.
+    x = jax.lax.while_loop(lambda x: jnp.abs(x).max() > 1, lambda x: x / 2, x)
+    return jax.nn.relu(x @ p["w"])
+
+
+@trap(w=POSITIONS)
+def inputs_from_a_callback_that_has_no_gradient(p, x):
+    shape = jax.ShapeDtypeStruct(x.shape, x.dtype)
+    x = jax.pure_callback(np.sin, shape, x, vmap_method="broadcast_all")
+    return jax.nn.relu(x @ p["w"])
+
+
 @trap(w=FALLS_BACK)
 def a_loop_with_a_fixed_number_of_steps(p, x):
     return jax.lax.fori_loop(0, 2, lambda _, h: layer(p["w"], h), x)

@@ -96,10 +96,14 @@ def fitting_microbatch(
 ) -> int:
     """Samples per pass: as many as `memory_budget` holds gradients of leaves that fall back.
 
-    By default that is another copy of the parameters, or the vmap engine's budget if larger.
+    By default it may be another copy of the parameters, or the vmap engine's budget if larger,
+    and only gradients larger than the network's own activations count.
     """
-    budget = memory_budget or max(default_budget(), _total_bytes(selected))
-    return microbatch_size or fitting_size(plan.fallback_bytes, budget)
+    if microbatch_size is not None:
+        return microbatch_size
+    if memory_budget is not None:
+        return fitting_size(plan.fallback_bytes, memory_budget)
+    return fitting_size(plan.large_bytes, max(default_budget(), _total_bytes(selected)))
 
 
 def trace(value_fn: ValueFn, params: Params, selected: Params, batch: Batch) -> Traced:

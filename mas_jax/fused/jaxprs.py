@@ -31,7 +31,9 @@ class Scan(NamedTuple):
     num_carry: int
 
 
-def single_sample_jaxpr(fn: Callable[..., Any], *args: Any) -> tuple[core.ClosedJaxpr, Any]:
+def single_sample_jaxpr(
+    fn: Callable[..., Any], leaves: list[Any], sample: Any
+) -> tuple[core.ClosedJaxpr, Any]:
     """The jaxpr of `fn`, its inputs flattened in order, and the structure of what it returns.
 
     Raises NotImplementedError if a rule of differentiation in it closes over what was computed
@@ -43,9 +45,9 @@ def single_sample_jaxpr(fn: Callable[..., Any], *args: Any) -> tuple[core.Closed
         traces.extend(getattr(leaf, "_trace", None) for leaf in jax.tree.leaves(args))
         return fn(*args)
 
-    closed, shapes = jax.make_jaxpr(noted, return_shape=True)(*args)
+    closed, shapes = jax.make_jaxpr(noted, return_shape=True)(leaves, sample)
     if _has_custom_rules(closed.jaxpr):
-        differentiated = jax.make_jaxpr(_derivative(closed))(*jax.tree.leaves(args))
+        differentiated = jax.make_jaxpr(_derivative(closed))(leaves, *jax.tree.leaves(sample))
         of_closures = [getattr(const, "_trace", None) for const in differentiated.consts]
         if any(trace is not None and trace in traces for trace in of_closures):
             raise NotImplementedError(
@@ -63,17 +65,8 @@ def _has_custom_rules(jaxpr: Any) -> bool:
 
 
 def _derivative(closed: core.ClosedJaxpr) -> Callable[..., Any]:
-    """The gradient of a jaxpr's first output with respect to its real inputs."""
-
-    def derivative(*inputs: Any) -> Any:
-        real = {i: x for i, x in enumerate(inputs) if jnp.issubdtype(x.dtype, jnp.floating)}
-
-        def value(real: dict[int, Any]) -> Any:
-            return core.jaxpr_as_fun(closed)(*[real.get(i, x) for i, x in enumerate(inputs)])[0]
-
-        return jax.grad(value)(real)
-
-    return derivative
+    """The gradient of a jaxpr's first output with respect to its first inputs, the leaves."""
+    return jax.grad(lambda leaves, *sample: core.jaxpr_as_fun(closed)(*leaves, *sample)[0])
 
 
 def is_literal(atom: Any) -> bool:

@@ -39,6 +39,7 @@ class Plan(NamedTuple):
 
     leaves: tuple[LeafPlan, ...]
     fallback_bytes: int  # per sample
+    large_bytes: int  # the same without gradients no larger than the activations they are had from
 
 
 class _Found(NamedTuple):
@@ -61,9 +62,22 @@ def make_plan(closed: Any, num_leaves: int) -> Plan:
         if leaf is not None:
             uses[leaf].append(Use(None, "returned as it is"))
     leaves = tuple(_leaf_plan(uses_of_leaf) for uses_of_leaf in uses)
-    sizes = [_bytes(var) for var, leaf in zip(inputs, leaves, strict=True) if leaf.falls_back]
+    falling = [(var, leaf) for var, leaf in zip(inputs, leaves, strict=True) if leaf.falls_back]
     # A weight computed from leaves that fall back has a cotangent per sample, too.
-    return Plan(leaves, sum(sizes) + (found.derived_bytes if sizes else 0))
+    derived = found.derived_bytes if falling else 0
+    return Plan(
+        leaves,
+        derived + sum(_bytes(var) for var, _ in falling),
+        derived + sum(_bytes(var) for var, leaf in falling if _is_large(var, leaf)),
+    )
+
+
+def _is_large(var: Any, leaf: LeafPlan) -> bool:
+    """Whether its gradient for a sample is larger than what the leaf's operations return for it.
+
+    That of a bias is not: the network holds as much for each sample anyway.
+    """
+    return var.aval.size > sum(use.output_size * use.layers for use in leaf.uses)
 
 
 def _leaf_plan(uses: list[Use]) -> LeafPlan:
