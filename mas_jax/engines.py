@@ -49,8 +49,8 @@ def _with_fallback(fused: Engine, vmap: Engine) -> Engine:
 def _warn_once(cause: str) -> None:
     """Say once for each cause that something slower runs instead."""
     warnings.warn(
-        f"{cause}. The vmap engine is tried instead, which gives the same numbers with more memory "
-        'and time; engine="vmap" says so and silences this',
+        f"{cause.rstrip('.')}. The vmap engine is tried instead, which gives the same numbers with "
+        'more memory and time; engine="vmap" says so and silences this',
         EngineWarning,
         stacklevel=2,
     )

@@ -91,24 +91,12 @@ def _checked_first(
     apply_fn: ApplyFn, params: Params, batches: Iterable[Batch], options: Options
 ) -> Iterator[Batch]:
     """The batches, the first one after a look at whether its samples are independent."""
-    # Where nothing can be run by this process alone, nothing is: under a trace, across processes,
-    # and where the sharding of every operation would have to be stated.
-    known = checks.is_concrete((apply_fn, params)) and not _is_explicit_or_shared(params, options)
     for number, batch in enumerate(batches):
-        if number == 0 and known and checks.is_concrete(batch):
+        # Under a trace nothing can be run, and one of several processes cannot run alone.
+        alone = options.mesh is None or not options.mesh.is_multi_process
+        if number == 0 and alone and checks.is_concrete((apply_fn, params, batch)):
             check_independence(apply_fn, params, batch)
         yield batch
-
-
-def _is_explicit_or_shared(params: Params, options: Options) -> bool:
-    """Whether parameters or mesh have Explicit axes, or belong to several processes."""
-    shardings = [getattr(leaf, "sharding", None) for leaf in jax.tree.leaves(params)]
-    meshes = {getattr(sharding, "mesh", None) for sharding in shardings} | {options.mesh}
-    return any(
-        mesh.is_multi_process or jax.sharding.AxisType.Explicit in mesh.axis_types
-        for mesh in meshes
-        if mesh is not None
-    )
 
 
 class _Step(NamedTuple):

@@ -182,6 +182,11 @@ def _check_update(
     options: Options, state: ImportanceState, params: Params, batch: Batch, weights: Any
 ) -> None:
     """Raise where the arguments of an update do not fit each other."""
+    if not isinstance(state, ImportanceState):
+        raise TypeError(
+            f"state must be what estimator.init(params) or an update returned, got "
+            f"{type(state).__name__}"
+        )
     size = checks.batch_size(batch)
     if weights is not None:
         checks.check_weights(weights, size)

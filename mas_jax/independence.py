@@ -47,7 +47,8 @@ def check_independence(apply_fn: ApplyFn, params: Params, batch: Batch) -> None:
         return
     callee = split_callable(apply_fn)
     pair = jax.tree.map(_first_and_last, batch)
-    together, alone = _both(callee.static, callee.arrays, params, pair)
+    arrays, params = _off_explicit_meshes((callee.arrays, params))
+    together, alone = _both(callee.static, arrays, params, pair)
     alone = trees.leaves_by_path(alone)
     for path, leaf in _comparable(trees.leaves_by_path(together)).items():
         name = f"apply_fn's output {trees.path_name(path)}"
@@ -80,6 +81,17 @@ def _comparable(leaves: dict[Any, Any]) -> dict[Any, Any]:
         path: leaf for path, leaf in numbers.items() if jnp.issubdtype(leaf.dtype, jnp.inexact)
     }
     return inexact or numbers
+
+
+def _off_explicit_meshes(tree: Any) -> Any:
+    """`tree`, from the host where a mesh would have the sharding of every operation stated."""
+
+    def moved(leaf: Any) -> Any:
+        mesh = getattr(getattr(leaf, "sharding", None), "mesh", None)
+        explicit = mesh is not None and jax.sharding.AxisType.Explicit in mesh.axis_types
+        return jax.device_get(leaf) if explicit else leaf
+
+    return jax.tree.map(moved, tree)
 
 
 def _first_and_last(x: Any) -> Any:

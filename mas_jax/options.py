@@ -66,6 +66,10 @@ class Options(NamedTuple):
 
 def checked_options(**given: Unpack[EstimatorOptions]) -> Options:
     """The options, checked and hashable."""
+    unknown = [name for name in given if name not in Options._fields]
+    if unknown:
+        hint = "; weights per sample go to an estimator's update" if "weights" in unknown else ""
+        raise TypeError(f"unknown option {', '.join(unknown)}{hint}")
     options = Options(**given)
     checks.check_choice("magnitude", options.magnitude, MAGNITUDES)
     checks.check_choice("reduction", options.reduction, ("sample", "batch"))

@@ -81,7 +81,7 @@ REASONS = {
         jnp.concatenate([x, x]), p["w"][None], batch_group_count=2
     ),
     "used 2 times: dense over positions, dense over positions": lambda p, x: x @ p["w"] @ p["w"],
-    "used 5 times: dense over positions, used by sin, used by cos, …": lambda p, x: (
+    "used 5 times: dense over positions, sin, cos, …": lambda p, x: (
         x @ p["w"] @ jnp.sin(p["w"]) @ jnp.cos(p["w"]) @ jnp.exp(p["w"]) @ p["w"]
     ),
 }
@@ -102,7 +102,7 @@ def test_a_leaf_among_the_outputs_is_used_by_the_check_of_the_outputs_too():
         objective=lambda outputs: jnp.sum(outputs["y"]),
     )
     assert leaf.falls_back
-    assert leaf.reason == "used 2 times: used by is_finite, returned as it is"
+    assert leaf.reason == "used 2 times: is_finite, returned as it is"
 
 
 def test_two_leaves_of_one_operation_fall_back_both():

@@ -112,3 +112,20 @@ def test_a_flax_model_in_evaluation_mode_passes():
 def test_estimate_importance_checks_its_first_batch():
     with pytest.raises(mas_jax.CoupledSamplesError, match="evaluation mode"):
         mas_jax.estimate_importance(batch_norm, PARAMS, [BATCH])
+
+
+def test_parameters_on_a_mesh_of_explicit_axes_are_checked_too():
+    mesh = jax.make_mesh((1,), ("data",), axis_types=(jax.sharding.AxisType.Explicit,))
+    sharding = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
+    params = jax.device_put(PARAMS, sharding)
+    for given in (params, PARAMS):
+        with pytest.raises(mas_jax.CoupledSamplesError, match="evaluation mode"):
+            mas_jax.estimate_importance(batch_norm, given, [BATCH], mesh=mesh)
+
+
+def test_what_is_no_option_or_state_is_an_error():
+    with pytest.raises(TypeError, match="unknown option weights; weights per sample go to"):
+        mas_jax.estimate_importance(linear, PARAMS, [BATCH], weights=np.ones(4))
+    estimator = mas_jax.importance_estimator(linear)
+    with pytest.raises(TypeError, match=r"state must be what estimator.init.*got NoneType"):
+        estimator.update(None, PARAMS, BATCH)

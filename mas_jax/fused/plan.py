@@ -85,7 +85,8 @@ def _leaf_plan(uses: list[Use]) -> LeafPlan:
     if not uses:
         return LeafPlan(None, "not used: its importance is 0", ())
     if len(uses) > 1:
-        kinds = ", ".join(use.rule.name if use.rule else use.reason for use in uses[:3])
+        names = (use.rule.name if use.rule else use.reason for use in uses[:3])
+        kinds = ", ".join(name.removeprefix("used by ") for name in names)
         more = ", …" if len(uses) > 3 else ""
         return LeafPlan(None, f"used {len(uses)} times: {kinds}{more}", tuple(uses))
     return LeafPlan(uses[0].rule, uses[0].reason, tuple(uses))
