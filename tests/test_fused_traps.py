@@ -520,6 +520,12 @@ def entries_of_a_table(p, x):
 
 
 @trap(batch=TOKENS, table=FALLS_BACK)
+def beginnings_of_rows_of_a_table(p, x):
+    numbers = jax.lax.GatherDimensionNumbers((2,), (0,), (0,))
+    return jax.lax.gather(p["table"], x[..., None], numbers, (1, 2))
+
+
+@trap(batch=TOKENS, table=FALLS_BACK)
 def rows_that_two_numbers_name(p, x):
     indices = jnp.stack([x, jnp.zeros_like(x)], axis=-1)
     numbers = jax.lax.GatherDimensionNumbers((2,), (0,), (0, 1))
