@@ -46,7 +46,7 @@ def check_independence(apply_fn: ApplyFn, params: Params, batch: Batch) -> None:
     if checks.batch_size(batch) < 2:
         return
     callee = split_callable(apply_fn)
-    pair = jax.tree.map(_first_and_last, batch)
+    pair = jax.tree.map(_first_and_last, _off_explicit_meshes(batch))
     arrays, params = _off_explicit_meshes((callee.arrays, params))
     together, alone = _both(callee.static, arrays, params, pair)
     alone = trees.leaves_by_path(alone)

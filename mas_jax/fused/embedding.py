@@ -50,7 +50,8 @@ class Lookup(NamedTuple):
         """Of one sample: T rows, each named once and V for none, and their gradients (T, D)."""
         size = self.table_shape[0]
         # (T, 1) up to here; wide enough for V, whatever the tokens were stored in.
-        rows_T = indices.reshape(-1).astype(jnp.promote_types(indices.dtype, jnp.int32))
+        dtype = indices.dtype if indices.dtype.itemsize >= 4 else jnp.int32
+        rows_T = indices.reshape(-1).astype(dtype)
         if self.clips:
             rows_T = jnp.clip(rows_T, 0, size - 1)
         else:

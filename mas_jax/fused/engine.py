@@ -109,7 +109,12 @@ def fitting_microbatch(
 def trace(value_fn: ValueFn, params: Params, selected: Params, batch: Batch) -> Traced:
     """Trace `value_fn` for one sample of `batch`, as a function of the selected leaves."""
     leaves, treedef = jax.tree.flatten(selected)
-    sample = jax.tree.map(lambda x: jax.ShapeDtypeStruct(jnp.shape(x)[1:], _dtype(x)), batch)
+    sample = jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct(
+            jnp.shape(x)[1:], jax.dtypes.canonicalize_dtype(_dtype(x), allow_extended_dtype=True)
+        ),
+        batch,
+    )
 
     def fn(leaves: list[Any], sample: Batch) -> Any:
         return value_fn(trees.overlay(params, treedef.unflatten(leaves)), sample)
