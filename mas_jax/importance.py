@@ -159,8 +159,7 @@ def _update(
     weights: Any = None,
 ) -> ImportanceState:
     """`state` with one batch added; checked here, computed compiled."""
-    _check_update(options, state, params, batch, weights)
-    arguments = _placed(options, callee.arrays, state, params, batch, weights)
+    arguments = _checked(options, callee.arrays, state, params, batch, weights)
     return add_batch(callee.static, options, *arguments)
 
 
@@ -173,8 +172,7 @@ def _predict_and_update(
     weights: Any = None,
 ) -> tuple[Outputs, ImportanceState]:
     """apply_fn's outputs for a batch, and `state` with it added: one forward pass for both."""
-    _check_update(options, state, params, batch, weights)
-    arguments = _placed(options, callee.arrays, state, params, batch, weights)
+    arguments = _checked(options, callee.arrays, state, params, batch, weights)
     return predict_and_add_batch(callee.static, options, *arguments)
 
 
@@ -194,10 +192,11 @@ def _check_update(
     checks.check_same_leaves("state", state.sums.value[0], "params", selected)
 
 
-def _placed(
+def _checked(
     options: Options, array_fn: Any, state: Any, params: Params, batch: Batch, weights: Any
 ) -> tuple[Any, ...]:
-    """The arguments and the number of real rows; with a mesh filled up and on its devices."""
+    """The arguments, checked, and the number of real rows; with a mesh filled up and on it."""
+    _check_update(options, state, params, batch, weights)
     if options.mesh is None:
         return array_fn, state, params, batch, weights, None
     return (

@@ -140,13 +140,14 @@ def test_under_fused_an_internal_error_is_raised(broken):
         estimator.update(estimator.init(PARAMS), PARAMS, BATCH)
 
 
+@pytest.mark.parametrize("error", [ZeroDivisionError, NotImplementedError])
 @pytest.mark.parametrize("engine", ["auto", "fused"])
-def test_an_error_of_the_network_is_the_networks_own(engine):
+def test_an_error_of_the_network_is_the_networks_own(engine, error):
     def failing(*_):
-        raise ZeroDivisionError("of the network")
+        raise error("of the network")
 
     estimator = mas_jax.importance_estimator(failing, engine=engine)
-    with pytest.raises(ZeroDivisionError, match="of the network"):
+    with pytest.raises(error, match="of the network"):
         estimator.update(estimator.init(PARAMS), PARAMS, BATCH)
 
 

@@ -481,7 +481,7 @@ def test_markup_escapes_text_and_attributes() -> None:
 
 
 @pytest.mark.browser
-@pytest.mark.skipif(CHROMIUM is None, reason="neither chromium nor google-chrome is installed")
+@pytest.mark.skipif(CHROMIUM is None, reason="neither chromium nor google-chrome is on the PATH")
 def test_a_browser_shows_every_picture_and_complains_of_nothing(
     written: Path, tmp_path: Path
 ) -> None:

@@ -14,7 +14,7 @@ from mas_jax import metrics
 
 @pytest.mark.real_mnist
 @pytest.mark.skipif(
-    "MAS_JAX_DATA_DIR" not in os.environ,
+    not os.environ.get("MAS_JAX_DATA_DIR"),
     reason="set MAS_JAX_DATA_DIR to the folder that holds the four MNIST files",
 )
 def test_mas_keeps_all_five_tasks(tmp_path: Path) -> None:

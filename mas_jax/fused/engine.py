@@ -119,10 +119,7 @@ def trace(value_fn: ValueFn, params: Params, selected: Params, batch: Batch) -> 
     def fn(leaves: list[Any], sample: Batch) -> Any:
         return value_fn(trees.overlay(params, treedef.unflatten(leaves)), sample)
 
-    try:
-        closed, structure = jaxprs.single_sample_jaxpr(fn, leaves, sample)
-    except NotImplementedError as error:
-        raise EngineError(f"the fused engine can't run this network: {error}") from error
+    closed, structure = jaxprs.single_sample_jaxpr(fn, leaves, sample)
     return Traced(closed, structure, selected)
 
 

@@ -12,6 +12,8 @@ import jax
 import jax.numpy as jnp
 from jax.extend import core
 
+from mas_jax.errors import EngineError
+
 CALLS = {"jit", "pjit", "closed_call", "core_call"}
 CHECKPOINTS = {"checkpoint", "remat", "remat2"}
 
@@ -36,7 +38,7 @@ def single_sample_jaxpr(
 ) -> tuple[core.ClosedJaxpr, Any]:
     """The jaxpr of `fn`, its inputs flattened in order, and the structure of what it returns.
 
-    Raises NotImplementedError if a rule of differentiation in it closes over what was computed
+    Raises EngineError if a rule of differentiation in it closes over what was computed
     from the inputs: only in the trace that is over then would that have had a value.
     """
     traces: list[Any] = []
@@ -50,9 +52,9 @@ def single_sample_jaxpr(
         differentiated = jax.make_jaxpr(_derivative(closed))(leaves, *jax.tree.leaves(sample))
         of_closures = [getattr(const, "_trace", None) for const in differentiated.consts]
         if any(trace is not None and trace in traces for trace in of_closures):
-            raise NotImplementedError(
-                "the rule of a custom_jvp or custom_vjp closes over numbers computed from the "
-                "sample; pass them to the function as arguments"
+            raise EngineError(
+                "the fused engine can't run this network: the rule of a custom_jvp or custom_vjp "
+                "closes over numbers computed from the sample; pass them to it as arguments"
             )
     return closed, jax.tree.structure(shapes)
 
