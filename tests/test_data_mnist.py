@@ -1,37 +1,25 @@
 """MNIST through TFDS without TensorFlow, on miniature archives and on the real ones."""
 
-import contextlib
-import functools
 import gzip
-import http.server
 import os
 import shutil
 import socket
 import sys
 import tempfile
-import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from tensorflow_datasets.core.download import checksums
 
-from experiments.data import mnist
+from experiments.data import folders, idx_sets, mnist
 from experiments.data.types import DataDamagedError, DataNotFoundError, Examples, Splits
+from tests import real_data
+from tests.idx_archives import idx, miniature, serving
 
 # Train and test.
 SIZES = (30, 12)
-
-real_mnist_folder = os.environ.get(mnist.DATA_DIR_VARIABLE)
-
-
-def idx(array: np.ndarray) -> bytes:
-    """A gzipped idx file."""
-    header = bytes([0, 0, 8, array.ndim]) + np.array(array.shape, ">u4").tobytes()
-    return gzip.compress(header + array.tobytes(), mtime=0)
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +27,7 @@ def archives() -> dict[str, np.ndarray]:
     """The four arrays of a miniature MNIST, by file name."""
     rng = np.random.default_rng(0)
     arrays = {}
-    for (images, labels), size in zip(mnist.FILES.values(), SIZES, strict=True):
+    for (images, labels), size in zip(idx_sets.FILES.values(), SIZES, strict=True):
         arrays[images] = rng.integers(0, 256, (size, 28, 28), np.uint8)
         arrays[labels] = (np.arange(size) % 10).astype(np.uint8)
     return arrays
@@ -59,49 +47,11 @@ def folder(archives: dict[str, np.ndarray], tmp_path: Path) -> Path:
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty cache folder, and nothing else in the environment."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.delenv(mnist.DATA_DIR_VARIABLE, raising=False)
+    monkeypatch.delenv(folders.DATA_DIR_VARIABLE, raising=False)
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     # TFDS leaves an empty temporary folder behind for each builder.
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     return tmp_path / "cache" / "mas_jax"
-
-
-def free_port() -> int:
-    """A port nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-def miniature(folder: Path, port: int | None = None) -> type[mnist.Mnist]:
-    """A builder that knows the archives in `folder` now, and downloads from `port`."""
-    url = f"http://127.0.0.1:{port or free_port()}/"
-
-    class Miniature(mnist.Mnist, skip_registration=True):
-        name = "mnist"
-        URL = url
-        url_infos = {  # noqa: RUF012
-            url + path.name: checksums.compute_url_info(path) for path in folder.iterdir()
-        }
-
-    return Miniature
-
-
-@contextlib.contextmanager
-def serving(folder: Path) -> Iterator[int]:
-    """Serve `folder` over HTTP; yields the port."""
-
-    class Quiet(http.server.SimpleHTTPRequestHandler):
-        def log_message(self, format: str, *args: Any) -> None:
-            pass
-
-    handler = functools.partial(Quiet, directory=str(folder))
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        yield server.server_port
-        server.shutdown()
-        thread.join()
 
 
 def assert_same_examples(found: Examples, images: np.ndarray, labels: np.ndarray) -> None:
@@ -114,7 +64,7 @@ def assert_same_examples(found: Examples, images: np.ndarray, labels: np.ndarray
 
 def assert_is_miniature(splits: Splits, archives: dict[str, np.ndarray]) -> None:
     """Assert that `splits` is what the archives hold."""
-    for found, (images, labels) in zip(splits, mnist.FILES.values(), strict=True):
+    for found, (images, labels) in zip(splits, idx_sets.FILES.values(), strict=True):
         assert found.inputs.dtype == np.float32
         assert found.labels.dtype == np.int32
         assert_same_examples(found, archives[images], archives[labels])
@@ -129,20 +79,20 @@ def test_files_are_found_in_the_folder_or_its_subfolder(
     parent = cache / "data" if how == "default" else tmp_path / "given"
     shutil.move(folder, parent / subfolder)
     if how == "variable":
-        monkeypatch.setenv(mnist.DATA_DIR_VARIABLE, str(parent))
+        monkeypatch.setenv(folders.DATA_DIR_VARIABLE, str(parent))
     data_dir = parent if how == "argument" else None
     assert_is_miniature(mnist.load(data_dir, builder_class=builder_class), archives)
 
 
 def test_argument_goes_before_the_variable(folder, archives, tmp_path, monkeypatch):
-    monkeypatch.setenv(mnist.DATA_DIR_VARIABLE, str(tmp_path / "nowhere"))
+    monkeypatch.setenv(folders.DATA_DIR_VARIABLE, str(tmp_path / "nowhere"))
     assert_is_miniature(mnist.load(folder, builder_class=miniature(folder)), archives)
 
 
 def test_nothing_is_printed_and_nothing_is_written_beside_the_files(folder, capfd):
     mnist.load(folder, builder_class=miniature(folder))
     assert capfd.readouterr() == ("", "")
-    names = [name for pair in mnist.FILES.values() for name in pair]
+    names = [name for pair in idx_sets.FILES.values() for name in pair]
     assert sorted(os.listdir(folder)) == sorted(names)
 
 
@@ -184,7 +134,7 @@ def test_missing_files_are_downloaded(folder, archives, tmp_path):
         builder_class = miniature(folder, port)
         partial = tmp_path / "partial"
         partial.mkdir()
-        shutil.copy(folder / mnist.FILES["test"][0], partial)
+        shutil.copy(folder / idx_sets.FILES["test"][0], partial)
         assert_is_miniature(mnist.load(partial, builder_class=builder_class), archives)
 
 
@@ -194,8 +144,8 @@ def test_a_download_that_is_not_the_published_file_is_named(folder, cache, tmp_p
         # One download only: TFDS would go on with others, and retry for minutes, in the background.
         partial = tmp_path / "partial"
         shutil.copytree(folder, partial)
-        (partial / mnist.FILES["test"][1]).unlink()
-        (folder / mnist.FILES["test"][1]).write_bytes(idx(np.zeros(3, np.uint8)))
+        (partial / idx_sets.FILES["test"][1]).unlink()
+        (folder / idx_sets.FILES["test"][1]).write_bytes(idx(np.zeros(3, np.uint8)))
         with pytest.raises(DataNotFoundError, match=r"\(.*t10k-labels.* has wrong checksum\)"):
             mnist.load(partial, builder_class=builder_class)
     assert not (cache / "tensorflow_datasets" / "mnist" / "3.0.1").exists()
@@ -214,7 +164,7 @@ def test_without_files_and_network_the_error_says_what_to_fetch(folder, cache, t
     assert f"into the folder\n  {empty / 'mnist'}\n" in text
     assert "refused" in text
     assert str(cache / "tensorflow_datasets") in text
-    assert mnist.DATA_DIR_VARIABLE in text
+    assert folders.DATA_DIR_VARIABLE in text
     assert caught.value.__cause__ is None
 
 
@@ -245,7 +195,7 @@ def test_a_server_without_the_files_is_not_asked_again(folder, tmp_path):
 
 
 def test_a_server_that_never_answers_is_given_up(folder, tmp_path, monkeypatch):
-    monkeypatch.setattr(mnist, "PROBE_SECONDS", 0.2)
+    monkeypatch.setattr(idx_sets, "PROBE_SECONDS", 0.2)
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
         silent.listen()
@@ -266,10 +216,10 @@ def test_a_damaged_file_is_named(folder, cache):
     assert not (cache / "tensorflow_datasets" / "mnist" / "3.0.1").exists()
 
 
-@pytest.mark.parametrize("how", ["data_dir", mnist.DATA_DIR_VARIABLE])
+@pytest.mark.parametrize("how", ["data_dir", folders.DATA_DIR_VARIABLE])
 def test_a_folder_that_is_not_there_is_named(how, tmp_path, monkeypatch):
     nowhere = tmp_path / "nowhere"
-    monkeypatch.setenv(mnist.DATA_DIR_VARIABLE, str(nowhere))
+    monkeypatch.setenv(folders.DATA_DIR_VARIABLE, str(nowhere))
     with pytest.raises(DataNotFoundError, match=f"{how} is '.*nowhere', which is not a folder"):
         mnist.load(nowhere if how == "data_dir" else None)
 
@@ -303,7 +253,7 @@ def test_images_and_labels_of_unequal_number_are_refused(folder):
 def test_read_idx_gives_back_what_was_written(tmp_path):
     array = np.arange(24, dtype=np.uint8).reshape(2, 3, 4)
     (tmp_path / "file.gz").write_bytes(idx(array))
-    np.testing.assert_array_equal(mnist.read_idx(tmp_path / "file.gz"), array)
+    np.testing.assert_array_equal(idx_sets.read_idx(tmp_path / "file.gz"), array)
 
 
 @pytest.mark.parametrize(
@@ -320,16 +270,19 @@ def test_read_idx_gives_back_what_was_written(tmp_path):
 def test_read_idx_refuses_what_is_no_idx_file_of_bytes(content, tmp_path):
     (tmp_path / "file.gz").write_bytes(gzip.compress(content))
     with pytest.raises(DataDamagedError, match=r"file\.gz does not hold an idx file of bytes"):
-        mnist.read_idx(tmp_path / "file.gz")
+        idx_sets.read_idx(tmp_path / "file.gz")
 
 
 @pytest.mark.real_mnist
 @pytest.mark.skipif(
-    not real_mnist_folder,
-    reason=f"needs MNIST: set {mnist.DATA_DIR_VARIABLE} to the folder of its four files",
+    not real_data.data_dir,
+    reason=f"needs MNIST: set {folders.DATA_DIR_VARIABLE} to the folder of its four files",
 )
-def test_real_mnist_has_its_known_counts_and_moments_and_loads_fast_again():
-    train, test = mnist.load(real_mnist_folder)
+def test_real_mnist_has_its_known_counts_and_moments_and_loads_fast_again(
+    monkeypatch, tmp_path_factory
+):
+    monkeypatch.setenv("XDG_CACHE_HOME", real_data.cache(tmp_path_factory))
+    train, test = mnist.load(real_data.data_dir)
     assert train.inputs.shape == (60000, 784)
     assert test.inputs.shape == (10000, 784)
     # How often each of the digits 0 to 9 is in the published files.
@@ -345,7 +298,7 @@ def test_real_mnist_has_its_known_counts_and_moments_and_loads_fast_again():
     assert round(fractions.mean(), 4) == 0.1307
     assert round(fractions.std(), 4) == 0.3081
     start = time.monotonic()
-    again = mnist.load(real_mnist_folder)
+    again = mnist.load(real_data.data_dir)
     # 0.1 s on an idle machine, 8 s the first time.
     assert time.monotonic() - start < 3
     np.testing.assert_array_equal(again.test.labels, test.labels)

@@ -5,7 +5,7 @@ import hypothesis.strategies as st
 import numpy as np
 import pytest
 
-from experiments.data.sequences import split_by_classes
+from experiments.data.sequences import hold_out, split_by_classes
 from experiments.data.types import Examples, Splits, Task
 
 PAIRS = [(1, 2), (3, 4), (9, 0)]
@@ -124,3 +124,29 @@ def test_a_task_left_without_validation_examples_is_refused():
     # 20 examples a class: 0.02 of them rounds to none.
     with pytest.raises(ValueError, match=r"task '1/2' is left without validation examples: 0\.02"):
         split_by_classes(SPLITS, PAIRS, validation_fraction=0.02)
+
+
+def test_holding_out_draws_what_splitting_does():
+    train, validation = hold_out(SPLITS.train, validation_fraction=0.3, seed=5)
+    (task,) = split_by_classes(SPLITS, [tuple(range(10))], validation_fraction=0.3, seed=5)
+    for found, wanted in ((train, task.train), (validation, task.validation)):
+        np.testing.assert_array_equal(found.inputs, wanted.inputs)
+        np.testing.assert_array_equal(found.labels, wanted.labels)
+    assert len(validation.labels) == 60
+
+
+def test_holding_out_nothing_copies_nothing():
+    train, validation = hold_out(SPLITS.train, validation_fraction=0)
+    assert train is SPLITS.train
+    assert validation.inputs.shape == (0, 2)
+    assert validation.inputs.dtype == np.float32
+    assert validation.labels.dtype == np.int32
+
+
+@pytest.mark.parametrize(
+    ("fraction", "seed", "text"),
+    [(0.95, 0, "validation_fraction must be between 0 and 0.9, got 0.95"), (0, -1, "got -1")],
+)
+def test_holding_out_refuses_what_splitting_refuses(fraction, seed, text):
+    with pytest.raises(ValueError, match=text):
+        hold_out(SPLITS.train, validation_fraction=fraction, seed=seed)

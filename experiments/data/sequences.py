@@ -41,6 +41,44 @@ def split_by_classes(
     >>> [(task.name, len(task.train.labels), len(task.validation.labels)) for task in tasks]
     [('0/1', 2, 2), ('3/2', 2, 2)]
     """
+    _check_draw(validation_fraction, seed)
+    _check_classes(classes, splits.train.labels)
+    held_out = _draw_validation(splits.train.labels, validation_fraction, seed)
+    tasks = tuple(_task(splits, tuple(map(int, group)), held_out) for group in classes)
+    for task in tasks:
+        check_not_empty(task, validation_fraction)
+    return tasks
+
+
+def hold_out(
+    train: Examples, *, validation_fraction: float, seed: int = 0
+) -> tuple[Examples, Examples]:
+    """Cut a training part into training and validation data, as `split_by_classes` does.
+
+    Args:
+      train: the data set's training part.
+      validation_fraction: of each class, between 0 and 0.9. With 0, nothing is copied.
+      seed: which examples become validation data; at least 0.
+
+    Returns:
+      Training and validation data, each in the data set's order.
+
+    Raises:
+      ValueError: a fraction or seed out of range.
+
+    >>> part = Examples(np.zeros((8, 3), np.float32), np.array([0, 1] * 4, np.int32))
+    >>> [len(part.labels) for part in hold_out(part, validation_fraction=0.25)]
+    [6, 2]
+    """
+    _check_draw(validation_fraction, seed)
+    if validation_fraction == 0:
+        return train, Examples(train.inputs[:0], train.labels[:0])
+    held_out = _draw_validation(train.labels, validation_fraction, seed)
+    return _rows(train, ~held_out), _rows(train, held_out)
+
+
+def _check_draw(validation_fraction: float, seed: int) -> None:
+    """Raise ValueError unless both are in range."""
     if not 0 <= validation_fraction <= MAX_VALIDATION_FRACTION:
         raise ValueError(
             f"validation_fraction must be between 0 and {MAX_VALIDATION_FRACTION}, "
@@ -48,12 +86,6 @@ def split_by_classes(
         )
     if seed < 0:
         raise ValueError(f"seed must be at least 0, got {seed}")
-    _check_classes(classes, splits.train.labels)
-    held_out = _draw_validation(splits.train.labels, validation_fraction, seed)
-    tasks = tuple(_task(splits, tuple(map(int, group)), held_out) for group in classes)
-    for task in tasks:
-        _check_not_empty(task, validation_fraction)
-    return tasks
 
 
 def _check_classes(classes: Sequence[tuple[int, ...]], labels: np.ndarray) -> None:
@@ -108,7 +140,7 @@ def _rows(examples: Examples, chosen: np.ndarray) -> Examples:
     return Examples(examples.inputs[chosen], examples.labels[chosen])
 
 
-def _check_not_empty(task: Task, validation_fraction: float) -> None:
+def check_not_empty(task: Task, validation_fraction: float) -> None:
     """Raise ValueError if a part of the task that is wanted has no examples."""
     if not len(task.test.labels):
         raise ValueError(f"task {task.name!r} is left without test examples")

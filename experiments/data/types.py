@@ -10,7 +10,7 @@ class Examples(NamedTuple):
 
     Attributes:
       inputs: (N, D) float32.
-      labels: (N,) int32, the data set's own class numbers.
+      labels: (N,) int32, class numbers: the data set's own, or unique in a sequence of several.
     """
 
     inputs: np.ndarray
@@ -28,8 +28,8 @@ class Task(NamedTuple):
     """Some classes of a data set, to be told apart.
 
     Attributes:
-      name: the classes as people read them: "1/2".
-      classes: the data set's own class numbers, in the order of the head's outputs.
+      name: what people call it: "1/2", "MNIST".
+      classes: class numbers that are one task's alone, or the same in every task (permuted).
       train: what the network learns from.
       validation: cut from the data set's training part; may be empty.
       test: from the data set's test part.
