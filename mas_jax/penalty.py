@@ -2,20 +2,18 @@
 
 import functools
 from collections.abc import Callable
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import chex
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 
-from mas_jax import checks, trees
+from mas_jax import checks, optimizer_states, trees
 from mas_jax.anchor import Anchor
 from mas_jax.errors import TreeMismatchError
+from mas_jax.optimizer_states import State, check_fits, placed
 from mas_jax.types import Mask, Params, Strength, at_least_float32
-
-State = TypeVar("State")
 
 
 class AnchorState(NamedTuple):
@@ -51,7 +49,7 @@ def penalty(params: Params, anchor: Anchor, strength: chex.Numeric) -> jax.Array
     checks.check_strength("strength", strength)
     checks.check_same_leaves("importance", anchor.importance, "anchor.params", anchor.params)
     checks.check_importance(anchor.importance)
-    _check_fits("anchor", anchor, "params", params)
+    check_fits("anchor", anchor.params, "params", params)
 
     def term(star: Any, theta: Any, omega: Any) -> jax.Array:
         moved = _difference(theta, star)
@@ -177,19 +175,12 @@ def with_anchor(state: State, anchor: Anchor) -> State:
     checks.check_importance(anchor.importance)
     checks.check_finite("anchor.params", anchor.params)
 
-    def is_anchor_state(node: Any) -> bool:
-        return isinstance(node, AnchorState)
-
-    if not any(map(is_anchor_state, jax.tree.leaves(state, is_leaf=is_anchor_state))):
-        raise ValueError(
-            "the optimizer state holds no anchor: put mas_jax.anchor_penalty or "
-            "mas_jax.anchor_proximal into the optax chain and initialise it again"
-        )
-    return jax.tree.map(
-        lambda node: _refilled(node, anchor) if is_anchor_state(node) else node,
-        state,
-        is_leaf=is_anchor_state,
+    missing = (
+        "the optimizer state holds no anchor: put mas_jax.anchor_penalty or "
+        "mas_jax.anchor_proximal into the optax chain and initialise it again"
     )
+    optimizer_states.find(state, AnchorState, missing)
+    return optimizer_states.change(state, AnchorState, lambda held: _refilled(held, anchor))
 
 
 def _anchored(
@@ -210,8 +201,8 @@ def _anchored(
             raise ValueError(
                 "the anchor needs the parameters: call tx.update(grads, state, params)"
             )
-        _check_fits("the optimizer's anchor", state.anchor, "params", params)
-        _check_fits("the optimizer's anchor", state.anchor, "updates", updates)
+        check_fits("the optimizer's anchor", state.anchor.params, "params", params)
+        check_fits("the optimizer's anchor", state.anchor.params, "updates", updates)
         structure = state.anchor.params
         moved = jax.tree.map(
             functools.partial(combine, factor(state.step)),
@@ -255,17 +246,6 @@ def _neutral(params: Params, mask: Mask) -> Anchor:
     )
 
 
-def _check_fits(name: str, anchor: Anchor, params_name: str, params: Params) -> None:
-    """Raise TreeMismatchError unless `params` has every leaf of `anchor`, in its shape."""
-    leaves = trees.leaves_by_path(params)
-    for path, star in trees.leaves_by_path(anchor.params).items():
-        if path not in leaves:
-            raise TreeMismatchError(
-                trees.missing_leaf(params_name, name, path) + "; was it made for another model?"
-            )
-        checks.check_same_leaf(params_name, leaves[path], name, star, path)
-
-
 def _refilled(state: AnchorState, anchor: Anchor) -> AnchorState:
     """`state` with the values of `anchor` in its own structure."""
     held = state.anchor
@@ -280,7 +260,7 @@ def _refilled(state: AnchorState, anchor: Anchor) -> AnchorState:
     def fill(old_tree: Any, new_tree: Any) -> Any:
         new = trees.leaves_by_path(new_tree)
         return jax.tree_util.tree_map_with_path(
-            lambda path, old: _placed(new[path], old) if path in new else jnp.zeros_like(old),
+            lambda path, old: placed(new[path], old) if path in new else jnp.zeros_like(old),
             old_tree,
         )
 
@@ -298,13 +278,3 @@ def _check_covers(name: str, tree: Any, other_name: str, leaves: dict[Any, Any])
                 + "; was the anchor computed for another model? A parameter that is not to be "
                 "anchored, such as a new task's head, is excluded with anchor_penalty(mask=…)"
             )
-
-
-def _placed(new: Any, old: jax.Array) -> jax.Array:
-    """A copy of `new` as the training step expects it: `old`'s dtype, devices and commitment."""
-    if not checks.is_concrete((new, old)):
-        return jnp.array(new, old.dtype, copy=True)
-    if getattr(old, "committed", False):
-        return jax.device_put(jnp.array(new, old.dtype, copy=True), old.sharding)
-    # A committed array (from a store, say) in an uncommitted one's place would recompile.
-    return jnp.array(np.asarray(new), old.dtype)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 import mas_jax
 from mas_jax import Anchor, consolidate
-from tests import oracle
+from tests import oracle, oracle_anchors
 
 pytestmark = pytest.mark.usefixtures("strict_dtypes")
 
@@ -20,6 +20,7 @@ RULES = {
     "mean": {"num_tasks": 3},
     "decay": {"decay": 0.5},
     "max": {},
+    "replace": {},
 }
 OMEGA = st.lists(st.floats(0, 1e3, width=32, allow_subnormal=False), min_size=3, max_size=3)
 
@@ -39,7 +40,7 @@ def make(params=1.0, omega=1.0):
     )
 
 
-@each_rule
+@pytest.mark.parametrize("rule", [rule for rule in RULES if rule != "replace"])
 @given(before=OMEGA, new=OMEGA)
 def test_importance_agrees_with_the_oracle(rule, before, new):
     params = {"w": jnp.zeros(3)}
@@ -53,7 +54,7 @@ def test_importance_agrees_with_the_oracle(rule, before, new):
 
 @pytest.mark.parametrize(
     ("rule", "options", "expected"),
-    # Ω = 4 before and 2 now: 4 + 2; (3·4 + 2)/4; 0.5·4 + 2; max(4, 2).
+    # Ω = 4 before and 2 now: 4 + 2; (3·4 + 2)/4; 0.5·4 + 2; max(4, 2); 2.
     [
         ("sum", {}, 6.0),
         ("mean", {"num_tasks": 3}, 3.5),
@@ -62,6 +63,7 @@ def test_importance_agrees_with_the_oracle(rule, before, new):
         ("decay", {"decay": 0.0}, 2.0),
         ("decay", {"decay": 1.0}, 6.0),
         ("max", {}, 4.0),
+        ("replace", {}, 2.0),
     ],
 )
 def test_rules_closed_form(rule, options, expected):
@@ -170,13 +172,215 @@ def test_jit_changes_nothing_and_compiles_once(rule):
     assert jitted._cache_size() == 1
 
 
+# The center of all tasks.
+
+VALUE = st.floats(-8, 8, width=32, allow_subnormal=False)
+WEIGHT = st.one_of(st.just(0.0), st.floats(2.0**-10, 2.0**10, width=32))
+TASKS = st.lists(
+    st.tuples(
+        st.lists(VALUE, min_size=3, max_size=3), st.lists(WEIGHT, min_size=3, max_size=3)
+    ).map(lambda task: oracle_anchors.Task(*map(np.float32, task))),
+    min_size=1,
+    max_size=5,
+)
+
+
+def folded(tasks, dtype=jnp.float32, **options):
+    """The anchor of all tasks, with center="all"."""
+    anchor = None
+    for task in tasks:
+        params, omega = {"w": jnp.asarray(task.theta, dtype)}, {"w": jnp.asarray(task.omega)}
+        anchor = consolidate(anchor, params, omega, center="all", **options)
+    return anchor
+
+
+@pytest.mark.parametrize("decay", [None, 0.0, 0.3, 1.0])
+@given(tasks=TASKS, theta=st.lists(VALUE, min_size=3, max_size=3))
+def test_one_folded_penalty_is_the_sum_of_all_tasks_own(decay, tasks, theta):
+    options = {} if decay is None else {"rule": "decay", "decay": decay}
+    last = len(tasks) - 1
+    weights = [1.0 if decay is None else decay ** (last - t) for t in range(len(tasks))]
+    anchor, params = folded(tasks, **options), {"w": jnp.asarray(theta, jnp.float32)}
+    size = oracle_anchors.gradient_size(theta, tasks, weights)
+
+    grads = jax.grad(mas_jax.penalty)(params, anchor, 1.0)["w"]
+    expected = oracle_anchors.separate_gradient(theta, tasks, weights)
+    assert (abs(grads - expected) <= 3e-6 * size).all()
+
+    # The values differ by a constant in θ: between θ and 0 they rise alike.
+    zeros = np.zeros(3)
+    risen = mas_jax.penalty(params, anchor, 1.0) - mas_jax.penalty({"w": zeros}, anchor, 1.0)
+    expected = oracle_anchors.separate_penalty(theta, tasks, weights)
+    expected -= oracle_anchors.separate_penalty(zeros, tasks, weights)
+    bound = 3e-6 * float(np.sum(size) * (8 + np.max(np.abs(theta))))
+    assert abs(float(risen) - expected) <= bound
+
+
+def test_the_center_of_all_closed_form():
+    # Ω = 1 at 0, then 3 at 4: (1·0 + 3·4)/4 = 3. Decayed by ½: (½·0 + 3·4)/3.5 = 24/7. Then 4 at
+    # −1: (4·3 − 4·1)/8 = 1.
+    tasks = [oracle_anchors.Task([theta], [omega]) for theta, omega in [(0, 1.0), (4, 3.0)]]
+    tasks.append(oracle_anchors.Task([-1], [4.0]))
+    assert folded(tasks[:2]).params["w"][0] == 3.0
+    decayed = folded(tasks[:2], rule="decay", decay=0.5)
+    np.testing.assert_allclose(decayed.params["w"], [24 / 7], rtol=1e-6)
+    assert folded(tasks).params["w"][0] == 1.0
+    assert folded(tasks).importance["w"][0] == 8.0
+    assert consolidate(None, {"w": jnp.ones(1)}, {"w": jnp.ones(1)}).params["w"] == 1.0
+
+
+def test_latest_is_the_default_center():
+    anchor = consolidate(None, *make(params=1.0))
+    for options in ({}, {"center": "latest"}):
+        assert consolidate(anchor, *make(params=9.0), **options).params["trunk"]["b"] == 9.0
+    assert consolidate(anchor, *make(params=9.0), center="all").params["trunk"]["b"] == 5.0
+
+
+@pytest.mark.parametrize(
+    ("before", "new", "expected"),
+    # θ* = 2 before and 1e-9 now. Where one side weighs nothing the other's is kept to the bit,
+    # which 2 + 1 · (1e-9 − 2) would not do; where neither does it is the new θ. Denormals are 0
+    # to XLA's CPU backend, and may be numbers to another.
+    [
+        (0.0, 3.0, 1e-9),
+        (3.0, 0.0, 2.0),
+        (0.0, 0.0, 1e-9),
+        (1e-38, 3e38, 1e-9),
+        (3e38, 1e-38, 2.0),
+        (2e-38, 2e-38, 1.0),
+        (2e-38, 6e-38, 0.5),
+        (1e38, 1e38, 1.0),
+        (3e38, 3e38, 1.0),
+        (3e38, 1e38, 1.5),
+    ],
+)
+@pytest.mark.parametrize("jit", [False, True])
+def test_the_center_of_all_is_right_for_any_importance(before, new, expected, jit):
+    def fold(anchor, params, omega):
+        return consolidate(anchor, params, omega, center="all").params["w"]
+
+    anchor = consolidate(None, {"w": jnp.float32(2.0)}, {"w": jnp.float32(before)})
+    arguments = anchor, {"w": jnp.float32(1e-9)}, {"w": jnp.float32(new)}
+    got = (jax.jit(fold) if jit else fold)(*arguments)
+    np.testing.assert_allclose(got, np.float32(expected), rtol=1e-6)
+
+
+def test_denormal_importance_gives_no_nan():
+    for before, new in [(1e-40, 1e-40), (1e-38, 1e-38), (1e-40, 0.0), (0.0, 1e-45), (1e-45, 3e38)]:
+        anchor = consolidate(None, {"w": jnp.float32(2.0)}, {"w": jnp.float32(before)})
+        anchor = consolidate(anchor, {"w": jnp.float32(1)}, {"w": jnp.float32(new)}, center="all")
+        assert 1.0 <= anchor.params["w"] <= 2.0
+
+
+@pytest.mark.parametrize("dtype", [jnp.float16, jnp.bfloat16])
+def test_the_center_of_all_is_computed_wide_and_rounded_once(dtype):
+    tasks = [oracle_anchors.Task(theta, [1.0, 2.0]) for theta in ([1.0, 3.0], [1.5, 3.5])]
+    anchor = folded(tasks, dtype)
+    assert anchor.params["w"].dtype == dtype
+    np.testing.assert_array_equal(anchor.params["w"], jnp.array([1.25, 3.25], dtype))
+    # 300 tasks at 1 and one at 1 + 2⁻⁷: bfloat16's own arithmetic would not see the last.
+    wide = consolidate(Anchor({"w": jnp.ones(1, dtype)}, {"w": jnp.full(1, 300.0)}),
+                       {"w": jnp.full(1, 1.5, dtype)}, {"w": jnp.full(1, 100.0)},
+                       center="all")  # fmt: skip
+    assert wide.params["w"] == jnp.asarray(1.125, dtype)
+
+
+def test_the_center_of_all_in_float64():
+    with jax.enable_x64(True):
+        params, omega = {"w": jnp.full(2, 1e-12)}, {"w": jnp.ones(2)}
+        first = consolidate(None, {"w": jnp.zeros(2)}, omega)
+        anchor = consolidate(first, params, omega, center="all")
+        assert anchor.params["w"].dtype == jnp.float64
+        np.testing.assert_allclose(anchor.params["w"], 5e-13, rtol=1e-12)
+        # float32 parameters under float64 importance stay float32.
+        thin = {"w": jnp.ones(2, jnp.float32)}
+        mixed = consolidate(first, thin, omega, center="all").params["w"]
+        assert mixed.dtype == jnp.float32
+        np.testing.assert_array_equal(mixed, [0.5, 0.5])
+
+
+def test_folding_keeps_masks_and_outlives_what_it_was_made_of():
+    donate = jax.jit(lambda tree: jax.tree.map(jnp.negative, tree), donate_argnums=0)
+    first, inputs = consolidate(None, *make(params=2.0)), make(params=4.0)
+    second = consolidate(first, *inputs, center="all")
+    donate((inputs, first))
+    np.testing.assert_array_equal(second.params["trunk"]["w"], [3.0, 3.0])
+    assert isinstance(second.params["head"], optax.MaskedNode)
+
+
+def test_folding_compiles_once():
+    fold = jax.jit(lambda *arguments: consolidate(*arguments, center="all"))
+    first = consolidate(None, *make(omega=4.0))
+    for value in (2.0, 3.0):
+        got = fold(first, *make(params=value, omega=value))
+        wanted = consolidate(first, *make(params=value, omega=value), center="all")
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), got, wanted)
+    assert fold._cache_size() == 1
+
+
+@pytest.mark.parametrize(
+    ("old_params", "error", "message"),
+    [
+        (
+            {"v": jnp.ones(2)},
+            mas_jax.TreeMismatchError,
+            r"importance has no leaf \['v'\], which anchor.params has",
+        ),
+        ({"w": jnp.ones(3)}, mas_jax.TreeMismatchError, r"anchor.params has \(3,\) there"),
+        (
+            {"w": jnp.array([1.0, np.inf])},
+            mas_jax.NonFiniteError,
+            r"anchor.params\['w'\] has NaN or infinite entries",
+        ),
+    ],
+)
+def test_an_old_center_that_does_not_fit_is_an_error(old_params, error, message):
+    params, omega = {"w": jnp.ones(2)}, {"w": jnp.ones(2)}
+    with pytest.raises(error, match=message):
+        consolidate(Anchor(old_params, omega), params, omega, center="all")
+
+
+# Measuring again.
+
+
+def test_going_on_with_the_state_and_replacing_weighs_samples_alike():
+    # g = 2 w x²: 2 for x = 1, 18 for x = 3. Three samples of the one, one of the other: 24/4 = 6.
+    params = {"w": jnp.ones(1)}
+    estimator = mas_jax.importance_estimator(lambda p, x: x * p["w"].reshape(1, 1))
+    state = estimator.update(estimator.init(params), params, jnp.ones((3, 1)))
+    anchor = consolidate(None, params, estimator.finalize(state))
+    state = estimator.update(state, params, jnp.full((1, 1), 3.0))
+    again = consolidate(anchor, params, estimator.finalize(state), rule="replace")
+    assert anchor.importance["w"] == 2.0
+    assert again.importance["w"] == 6.0
+
+
+def test_replacing_wants_the_same_leaves():
+    anchor = consolidate(None, *make())
+    params, omega = make()
+    covered = {**omega, "head": jnp.ones(3)}
+    with pytest.raises(mas_jax.TreeMismatchError, match=r"anchor has no leaf \['head'\]"):
+        consolidate(anchor, params, covered, rule="replace")
+
+
 # Errors.
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"rule": "median"}, "rule must be one of 'sum', 'mean', 'decay', 'max', got 'median'"),
+        (
+            {"rule": "median"},
+            "rule must be one of 'sum', 'mean', 'decay', 'max', 'replace', got 'median'",
+        ),
+        ({"center": "mean"}, "center must be one of 'latest', 'all', got 'mean'"),
+        *(
+            (
+                {"rule": rule, "center": "all", **RULES[rule]},
+                f'center="all" is the sum .* rule="sum" and rule="decay" only; got rule={rule!r}',
+            )
+            for rule in ("mean", "max", "replace")
+        ),
         ({"rule": "mean"}, "num_tasks, the number of tasks .*rule='mean', num_tasks=None"),
         ({"rule": "mean", "num_tasks": 0}, r"num_tasks, .*\(at least 1\).*num_tasks=0"),
         ({"num_tasks": 2}, "goes with rule=\"mean\" and only with it; got rule='sum'"),
