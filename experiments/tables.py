@@ -1,41 +1,116 @@
-"""The comparison of methods as a table for the terminal."""
+"""The comparison of methods as a table: for the terminal, and in Markdown."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
+from rich.console import Console
+from rich.measure import Measurement
 from rich.table import Table
 
+from experiments.report import published
 from experiments.results import Result, finished, summary
 
 MEASURES = {"average_accuracy": 2, "forgetting": 3, "backward_transfer": 3}
 """The headline metrics, and their decimals."""
 
+_MOST_TASKS = 5
+"""With more, the tasks have no columns of their own."""
 
-def comparison(results: Sequence[Result]) -> Table:
-    """One row per method, and one per published source, in percent (transfer: points)."""
+
+def comparison(results: Sequence[Result], width: int | None = None) -> Table:
+    """One row per method, and one per published source of none, in percent (transfer: points).
+
+    Each task has a column where there are at most five and all fit.
+
+    Args:
+      results: of one experiment.
+      width: of the terminal, in characters; None if there is no limit.
+    """
+    if len(results[0].tasks) <= _MOST_TASKS:
+        table = _table(results, with_tasks=True)
+        unlimited = Console(width=10_000)
+        needed = Measurement.get(unlimited, unlimited.options, table).maximum
+        if width is None or needed <= width:
+            return table
+    return _table(results, with_tasks=False)
+
+
+def as_markdown(results: Sequence[Result]) -> str:
+    """A Markdown table: method, average accuracy, forgetting and, where known, published numbers.
+
+    Args:
+      results: of one experiment.
+
+    Returns:
+      Lines without one at the end; the best mean of a column is bold, ties as printed included.
+    """
+    measures = {"average_accuracy": 2, "forgetting": 3}
+    found = [summary(result) if finished(result) else {} for result in results]
+    columns = {
+        name: [_cell(of_method.get(name), digits) for of_method in found]
+        for name, digits in measures.items()
+    }
+    columns["average_accuracy"] = _bold(columns["average_accuracy"], max)
+    columns["forgetting"] = _bold(columns["forgetting"], min)
+    published_beside = [_published(result.published, result.method, ", ") for result in results]
+    names = [result.method for result in results]
+    rows = list(zip(names, *columns.values(), published_beside, strict=True))
+    headings = ["method", "average accuracy, %", "forgetting, points", "published, %"]
+    if not any(published_beside):
+        headings, rows = headings[:-1], [row[:-1] for row in rows]
+    lines = [headings, ["---", *["---:"] * (len(headings) - 1)], *rows]
+    return "\n".join(f"| {' | '.join(_escaped(cell) for cell in line)} |" for line in lines)
+
+
+def _table(results: Sequence[Result], with_tasks: bool) -> Table:
+    """The table for the terminal."""
     first = results[0]
     seeds = len(finished(first))
     over = f"mean ± 95 % interval over {seeds} seeds" if seeds > 1 else "one seed"
     where = first.config.get("evaluate_on", "test")
     table = Table(title=f"{first.experiment}: {over}, percent of {where} examples")
+    quoted = [_published(result.published, result.method) for result in results]
+    headings = ["average accuracy", "forgetting", "backward transfer"]
+    headings[1:1] = ["published"] if any(quoted) else []
     table.add_column("method")
-    for heading in ("average accuracy", "forgetting", "backward transfer", *first.tasks):
+    for heading in (*headings, *(first.tasks if with_tasks else ())):
         table.add_column(heading, justify="right")
-    for result in results:
-        measures = summary(result)
-        last_rows = np.array([record.accuracy[-1] for record in finished(result)])
-        table.add_row(
-            result.method,
-            *[_cell(measures.get(name), digits) for name, digits in MEASURES.items()],
-            *[_cell((column.mean(), float("nan")), 2) for column in last_rows.T],
-        )
+    for result, beside in zip(results, quoted, strict=True):
+        measures = summary(result) if finished(result) else {}
+        cells = [_cell(measures.get(name), digits) for name, digits in MEASURES.items()]
+        cells[1:1] = [beside] if any(quoted) else []
+        table.add_row(result.method, *cells, *(_last_row(result) if with_tasks else ()))
     table.add_section()
-    for source, numbers in first.published.items():
-        known = {name: (value, float("nan")) for name, value in numbers.items()}
-        table.add_row(
-            source, *[_cell(known.get(name), digits) for name, digits in MEASURES.items()]
-        )
+    others = published.of_none(first.published, [result.method for result in results])
+    for source, numbers in others.items():
+        cells = [_cell(_quoted(numbers, name), digits) for name, digits in MEASURES.items()]
+        cells[1:1] = [""] if any(quoted) else []
+        table.add_row(source, *cells)
     return table
+
+
+def _last_row(result: Result) -> list[str]:
+    """The mean accuracy on every task after the last one; nothing without a finished seed."""
+    rows = [record.accuracy[-1] for record in finished(result)]
+    return [_cell((float(np.mean(column)), float("nan")), 2) for column in zip(*rows, strict=True)]
+
+
+def _published(
+    numbers: Mapping[str, Mapping[str, float]], method: str, separator: str = "\n"
+) -> str:
+    """The average accuracies published of `method`; each with its source."""
+    rows = [
+        row for row in published.of_method(numbers, method) if "average_accuracy" in row.numbers
+    ]
+    cells = [_cell(_quoted(row.numbers, "average_accuracy"), 2) for row in rows]
+    return separator.join(f"{cell} ({row.source})" for cell, row in zip(cells, rows, strict=True))
+
+
+def _quoted(numbers: Mapping[str, float], measure: str) -> tuple[float, float] | None:
+    """A published measure and its half-width (NaN where it has none)."""
+    if measure not in numbers:
+        return None
+    return numbers[measure], numbers.get(f"{measure}_interval", float("nan"))
 
 
 def _cell(measure: tuple[float, float] | None, digits: int) -> str:
@@ -45,3 +120,21 @@ def _cell(measure: tuple[float, float] | None, digits: int) -> str:
     mean, half_width = measure
     interval = "" if np.isnan(half_width) else f" ± {100 * half_width:.{digits}f}"
     return f"{100 * mean:.{digits}f}{interval}"
+
+
+def _bold(cells: Sequence[str], best_fn: Callable[[Iterable[float]], float]) -> list[str]:
+    """The best mean in bold, where there is something for it to be better than."""
+    means = [float(cell.split(" ")[0]) for cell in cells if cell != "–"]
+    if len(means) < 2:
+        return list(cells)
+    best = best_fn(means)
+    parts = [cell.partition(" ± ") for cell in cells]
+    return [
+        f"**{mean}**{sign}{width}" if mean != "–" and float(mean) == best else mean + sign + width
+        for mean, sign, width in parts
+    ]
+
+
+def _escaped(cell: str) -> str:
+    """A cell as Markdown takes it."""
+    return cell.replace("|", "\\|")

@@ -174,8 +174,9 @@ def test_every_picture_is_inside_the_page_and_beside_it(written: Path, page: Pag
     embedded = {base64.b64decode(a.removeprefix("data:image/png;base64,")) for a in addresses}
     beside = [path.read_bytes() for path in written.parent.glob("*.png")]
     assert embedded == set(beside)
-    # Per experiment: along the sequence (2 widths), importance (2 widths), a matrix per method.
-    assert len(addresses) == len(beside) == (2 + 2 + 2) + (2 + 2 + 1)
+    # Along the sequence and importance in 2 widths each, and a matrix per method; where there
+    # are two methods their outcomes in 2 widths too.
+    assert len(addresses) == len(beside) == (2 + 2 + 2 + 2) + (2 + 2 + 1)
     assert all(content.startswith(b"\x89PNG") for content in beside)
 
 
@@ -505,7 +506,7 @@ def test_a_browser_shows_every_picture_and_complains_of_nothing(
     assert found is not None
     desk, phone = json.loads(found[1])
     for frame in (desk, phone):
-        assert len(frame["images"]) == 2 * 2 + 3
+        assert len(frame["images"]) == 1 + 2 * 2 + 3
         assert all(width > 100 < height for width, height in frame["images"])
         # Wide tables scroll in their boxes: the page itself never does.
         assert frame["page"] == frame["viewport"]

@@ -49,14 +49,24 @@ def task_axis(axes: Axes, length: int) -> None:
 def importance_axes(axes: Axes, log10_edges: Sequence[float], columns: int) -> None:
     """Decades along x, the same in all panels, and counts along y, with room for the notes."""
     low, high = (min(log10_edges), max(log10_edges)) if log10_edges else (-1.0, 1.0)
-    step = math.ceil((high - low) / (2 * columns - 1))
+    # Two columns are a phone's: about as wide as half of four.
+    step = math.ceil((high - low) / (5 if columns != 2 else 3))
     decades = np.arange(math.ceil(low), math.floor(high) + 1, step)
-    axes.set_xticks(decades, [f"10{str(decade).translate(_SUPERSCRIPTS)}" for decade in decades])
+    axes.set_xticks(decades, [decade_label(decade) for decade in decades.tolist()])
     axes.set_xlim(low, high)
     axes.set_ylim(0, axes.get_ylim()[1] / max(1 - 0.12 * len(axes.texts), 0.25))
     axes.yaxis.set_major_locator(MaxNLocator(4, integer=True))
     axes.yaxis.set_major_formatter(EngFormatter(sep=""))
     axes.grid(True)
+
+
+def decade_label(exponent: float) -> str:
+    """A power of ten as text, as the pictures' texts are no mathematics.
+
+    >>> decade_label(-12)
+    '10⁻¹²'
+    """
+    return "10" + f"{exponent:.0f}".translate(_SUPERSCRIPTS)
 
 
 def name_cells(axes: Axes, tasks: Sequence[str]) -> None:
@@ -76,10 +86,15 @@ def name_cells(axes: Axes, tasks: Sequence[str]) -> None:
 
 
 def color_bar(
-    figure: Figure, image: Any, axes: Axes, limits: tuple[float, float], most: int
+    figure: Figure,
+    image: Any,
+    axes: Axes | Sequence[Axes],
+    limits: tuple[float, float],
+    most: int,
+    **placed: Any,
 ) -> None:
-    """The scale of a heat map's colours, at its side."""
-    bar = figure.colorbar(image, ax=axes, fraction=0.05, pad=0.03)
+    """The scale of a heat map's colours, or of several's, at its side."""
+    bar = figure.colorbar(image, ax=axes, **{"fraction": 0.05, "pad": 0.03, **placed})
     ticks = looks.scale_ticks(*limits, most)
     bar.set_ticks(looks.error_scale(ticks).tolist(), labels=[looks.percent_label(t) for t in ticks])
     bar.outline.set_visible(False)
@@ -87,10 +102,15 @@ def color_bar(
 
 
 def legend(figure: Figure, methods: Sequence[Method]) -> None:
-    """The methods' names above the panels, as many in a row as there is room for."""
-    handles = [Line2D([], [], **line_style(method)) for method in methods]
+    """The methods' names above the panels."""
+    legend_of(figure, [(method, short(method.label, 40)) for method in methods])
+
+
+def legend_of(figure: Figure, entries: Sequence[tuple[Method, str]]) -> None:
+    """A method's line and its text for each entry, as many in a row as there is room for."""
+    handles = [Line2D([], [], **line_style(method)) for method, _ in entries]
     # Older versions of matplotlib leave out labels that begin with an underscore.
-    labels = ["\u2009" + short(method.label, 40) for method in methods]
+    labels = ["\u2009" + text for _, text in entries]
     # In points: a sample of the line takes about 45, a letter of the text 5.
     longest = 45 + 5 * max(map(len, labels))
     columns = max(1, int(72 * figure.get_figwidth() / longest))
@@ -127,7 +147,7 @@ def note(axes: Axes, text: str, method: Method, row: int) -> None:
 
 def title(axes: Axes, text: str, columns: int) -> None:
     """A panel's title, no longer than the panel is wide."""
-    axes.set_title(short(text, 36 if columns > 2 else 22))
+    axes.set_title(short(text, {2: 22, 3: 36}.get(columns, 27)))
 
 
 def short(text: str, most: int) -> str:

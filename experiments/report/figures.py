@@ -9,6 +9,7 @@ import matplotlib.style
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
 
 from experiments.report import looks
 from experiments.report.axes import (
@@ -54,20 +55,9 @@ def accuracy_heat_map(method: Method, limits: tuple[float, float]) -> Figure:
     side = min(max(0.44 * length, 1.3), 8.0)
     figure = Figure(figsize=(side + 1.3, side + 0.8), layout="constrained")
     axes = figure.add_subplot()
-    learned = np.tril(np.ones((length, length), bool))
-    colors = matplotlib.colormaps["YlGnBu"].with_extremes(bad=looks.NOT_LEARNED)
-    image = axes.imshow(
-        np.where(learned, looks.error_scale(mean_TxT), np.nan),
-        cmap=colors,
-        vmin=float(looks.error_scale(limits[0])),
-        vmax=float(looks.error_scale(limits[1])),
-    )
-    for (row, column), value in np.ndenumerate(mean_TxT):
-        (rgba,) = image.to_rgba(looks.error_scale([value]))
-        ink = _ink_on(rgba) if learned[row, column] else looks.FAINT
-        axes.text(
-            column, row, _cell(value, length), ha="center", va="center", color=ink, fontsize=8
-        )
+    image = heat(axes, mean_TxT, limits)
+    digits = 2 if length <= 7 else 1 if length <= 12 else 0
+    write_cells(axes, image, mean_TxT, digits, fontsize=8)
     name_cells(axes, method.result.tasks)
     axes.set_title(short(method.label, 40), pad=8)
     color_bar(figure, image, axes, limits, most=round(3.5 * side))
@@ -86,7 +76,7 @@ def accuracy_along_sequence(section: Section, columns: int) -> Figure:
     names = [f"task {number}: {name}" for number, name in enumerate(section.tasks, start=1)]
     names += ["mean, tasks so far"] if length > 1 else []
     figure, panels = panel_grid(len(names), columns, panel_height=1.85, share_y=True)
-    curves = [_curves(method.accuracy()) for method in section.finished]
+    curves = [curves_of(method.accuracy()) for method in section.finished]
     for panel, (axes, name) in enumerate(zip(panels, names, strict=True)):
         title(axes, name, columns)
         # As grey as the cells of the heat maps that stand for the same time.
@@ -129,8 +119,30 @@ def importance_histograms(section: Section, columns: int) -> Figure:
     return figure
 
 
-def _curves(accuracy_SxTxT: Float64Array) -> list[tuple[Float64Array, ...]]:
-    """x, mean and half-width of each task's curve, and of the mean over the tasks so far."""
+def heat(axes: Axes, mean_TxT: Float64Array, limits: tuple[float, float]) -> AxesImage:
+    """Colour the cells of an accuracy matrix, grey where the task was not learned yet."""
+    learned = np.tril(np.ones_like(mean_TxT, bool))
+    return axes.imshow(
+        np.where(learned, looks.error_scale(mean_TxT), np.nan),
+        cmap=matplotlib.colormaps["YlGnBu"].with_extremes(bad=looks.NOT_LEARNED),
+        vmin=float(looks.error_scale(limits[0])),
+        vmax=float(looks.error_scale(limits[1])),
+    )
+
+
+def write_cells(
+    axes: Axes, image: AxesImage, mean_TxT: Float64Array, digits: int, fontsize: float
+) -> None:
+    """Write the accuracies into the cells, in percent; faint where not learned yet."""
+    for (row, column), value in np.ndenumerate(mean_TxT):
+        (rgba,) = image.to_rgba(looks.error_scale([value]))
+        ink = _ink_on(rgba) if column <= row else looks.FAINT
+        text = f"{100 * value:.{digits}f}" if math.isfinite(value) else ""
+        axes.text(column, row, text, ha="center", va="center", color=ink, fontsize=fontsize)
+
+
+def curves_of(accuracy_SxTxT: Float64Array) -> list[tuple[Float64Array, ...]]:
+    """x, mean and half-width of each task's curve, last of the mean over the tasks so far."""
     length = accuracy_SxTxT.shape[1]
     curves: list[tuple[Float64Array, ...]] = [
         (np.arange(task + 1.0, length + 1), *interval(accuracy_SxTxT[:, task:, task]))
@@ -162,14 +174,6 @@ def _bars(axes: Axes, method: Method, bars: Bars) -> None:
     look = looks.look(method.index)
     axes.stairs(bars.counts, bars.log10_edges, color=look.color, linewidth=1.5, ls=look.line)
     axes.stairs(bars.counts, bars.log10_edges, color=look.color, alpha=0.14, fill=True)
-
-
-def _cell(accuracy: float, length: int) -> str:
-    """An accuracy as a heat map's text, with as many digits as there is room for."""
-    if not math.isfinite(accuracy):
-        return ""
-    digits = 2 if length <= 7 else 1 if length <= 12 else 0
-    return f"{100 * accuracy:.{digits}f}"
 
 
 def _ink_on(rgba: Sequence[float]) -> str:

@@ -10,6 +10,7 @@ MUTED = "#5d6673"
 FAINT = "#8d95a0"
 RULE = "#d5d9df"
 NOT_LEARNED = "#f0f1f3"
+REFERENCE = "#a9b0ba"
 
 # Okabe and Ito's colours, told apart with every kind of colour vision; without their yellow,
 # too pale for a line on white, and with grey for their black.
@@ -48,6 +49,7 @@ STYLE: dict[str, Any] = {
 _SOFTENING = 1e-3
 _TENTHS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 _LADDER = (*_TENTHS, 0.95, 0.97, 0.98, 0.99, 0.995, 0.998, 1.0)
+_LOSSES = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
 
 
 class Look(NamedTuple):
@@ -104,3 +106,32 @@ def percent_label(accuracy: float) -> str:
     ['50', '99.5', '100']
     """
     return f"{100 * accuracy:g}"
+
+
+def loss_scale(forgetting: npt.ArrayLike) -> npt.NDArray[np.float64]:
+    """Where a forgetting lies on a scale that is logarithmic from a tenth of a point on.
+
+    sign(f) log10(1 + |f| / 0.001), clipped to -1 to 1: zero and what was gained have a place.
+
+    >>> loss_scale([-0.009, 0.0, 0.009, 0.099, 0.999]).round(2)
+    array([-1.,  0.,  1.,  2.,  3.])
+    """
+    clipped = np.clip(np.asarray(forgetting, np.float64), -1, 1)
+    return np.sign(clipped) * np.log10(1 + np.abs(clipped) / _SOFTENING)
+
+
+def loss_ticks(lowest: float, highest: float, most: int = 9) -> list[float]:
+    """Zero and round losses that hold all from `lowest` to `highest`, about `most` at most.
+
+    >>> loss_ticks(-0.0004, 0.02)
+    [-0.001, 0.0, 0.001, 0.003, 0.01, 0.03]
+    """
+    steps = [*(-step for step in reversed(_LOSSES)), 0.0, *_LOSSES]
+    first = max([step for step in steps if step <= min(lowest, 0.0)], default=steps[0])
+    last = min([step for step in steps if step >= max(highest, _LOSSES[0])], default=steps[-1])
+    gap = float(loss_scale(last) - loss_scale(first)) / most
+    ticks = list(dict.fromkeys((0.0, first, last)))
+    for step in (step for step in steps if first < step < last):
+        if np.abs(loss_scale(ticks) - loss_scale(step)).min() >= gap:
+            ticks.append(step)
+    return sorted(ticks)

@@ -58,6 +58,11 @@ def group_header(*children: Content, **attributes: object) -> Markup:
     return element("th", *children, scope="colgroup", **attributes)
 
 
+def details(summary: str, *children: Content) -> Markup:
+    """What is there for those who ask: closed until its summary is clicked."""
+    return element("details", element("summary", summary), *children)
+
+
 def table(
     caption: str, head: Sequence[Sequence[Markup]], rows: Sequence[Markup], class_: str = "numbers"
 ) -> Markup:

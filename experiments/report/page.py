@@ -7,8 +7,11 @@ from collections.abc import Sequence
 
 from experiments.report import provenance, tables
 from experiments.report.markup import Markup, element, join
+from experiments.report.memory import memory_table
+from experiments.report.pairs import Pairs, pairs_table
 from experiments.report.pictures import Picture, Png, SectionPictures
-from experiments.report.sections import Section
+from experiments.report.sections import FEW, Section
+from experiments.report.strength import strength_table
 from experiments.report.stylesheet import STYLESHEET
 
 # Nothing is fetched and nothing runs, whatever the names in the results may be.
@@ -24,15 +27,25 @@ _DEFINITIONS = (
 )
 
 
-def page(drawn: Sequence[tuple[Section, SectionPictures | None]]) -> str:
+_MATRICES = (
+    "Row: after learning this task. Column: accuracy on that task, in percent, mean over "
+    "seeds. Grey: not learned yet at that time. The colours follow the logarithm of the "
+    "error, which keeps 99 and 99.5 % apart, and mean the same in all of these pictures."
+)
+
+
+def page(
+    drawn: Sequence[tuple[Section, SectionPictures | None]],
+    pairs: Sequence[tuple[Pairs, Picture | None]] = (),
+) -> str:
     """The whole page as HTML.
 
     Args:
       drawn: the sections, each with its pictures (None where no seed has finished).
+      pairs: importances against each other, each with its picture.
     """
-    title = "Tasks in sequence: " + ", ".join(
-        dict.fromkeys(section.experiment for section, _ in drawn)
-    )
+    names = [section.experiment for section, _ in drawn] + [found.experiment for found, _ in pairs]
+    title = "Tasks in sequence: " + ", ".join(dict.fromkeys(names))
     head = element(
         "head",
         element("meta", charset="utf-8"),
@@ -44,20 +57,23 @@ def page(drawn: Sequence[tuple[Section, SectionPictures | None]]) -> str:
     )
     body = element(
         "body",
-        _header(drawn),
+        _header(
+            [_heading(section) for section, _ in drawn] + [_pairs_heading(f) for f, _ in pairs]
+        ),
         element(
             "main",
             [_section(n, section, pictures) for n, (section, pictures) in enumerate(drawn, 1)],
+            [_pairs_section(n, *of_file) for n, of_file in enumerate(pairs, len(drawn) + 1)],
         ),
     )
     return "<!doctype html>\n" + element("html", head, "\n", body, lang="en") + "\n"
 
 
-def _header(drawn: Sequence[tuple[Section, SectionPictures | None]]) -> Markup:
+def _header(headings: Sequence[str]) -> Markup:
     """The page's title, and links where there is more than one section."""
     links = [
-        element("li", element("a", _heading(section), href=f"#experiment-{number}"))
-        for number, (section, _) in enumerate(drawn, start=1)
+        element("li", element("a", heading, href=f"#experiment-{number}"))
+        for number, heading in enumerate(headings, start=1)
     ]
     return element(
         "header",
@@ -104,40 +120,54 @@ def _heading(section: Section) -> str:
 
 def _outcome(section: Section, pictures: SectionPictures | None) -> Markup:
     """Tables and pictures of what came out."""
-    parts = [
-        element("h3", "Results"),
-        _unfinished_note(section),
-        tables.results_table(section),
-        element("p", _DEFINITIONS, class_="note"),
-    ]
-    if pictures is None:
-        return join(parts)
-    parts += [
-        element("h3", "Each task along the sequence"),
-        _figure(pictures.sequence),
-        element("h3", "Accuracy matrices"),
-        element(
-            "p",
-            "Row: after learning this task. Column: accuracy on that task, in percent, mean over "
-            "seeds. Grey: not learned yet at that time. The colours follow the logarithm of the "
-            "error, which keeps 99 and 99.5 % apart, and mean the same in all of these pictures.",
-        ),
-        _side_by_side(pictures.matrices),
-    ]
-    if pictures.importance is not None:
+    parts = [_unfinished_note(section)]
+    if section.methods:
+        parts += [
+            element("h3", "Results"),
+            tables.results_table(section),
+            element("p", _DEFINITIONS, class_="note"),
+        ]
+    if section.finished and pictures is not None:
+        parts += [_figure(pictures.outcomes), _along_the_sequence(section, pictures)]
+    if pictures is not None and pictures.memory is not None:
+        parts += [element("h3", "Memory"), _figure(pictures.memory), memory_table(section)]
+    if pictures is not None and pictures.importance is not None:
         parts += [
             element("h3", "Importance of the parameters"),
             _figure(pictures.importance),
             tables.zeros_table(section),
         ]
+    drawn = pictures.sweeps if pictures is not None else [None] * len(section.sweeps)
+    for sweep, picture in zip(section.sweeps, drawn, strict=True):
+        parts += [
+            element("h3", sweep.whole.label),
+            _figure(picture),
+            strength_table(sweep),
+        ]
     return join(parts)
+
+
+def _along_the_sequence(section: Section, pictures: SectionPictures) -> Markup:
+    """Accuracy after each task, and as matrices."""
+    many = len(section.finished) > FEW
+    matrices = [_figure(p) for p in pictures.matrices] if many else _side_by_side(pictures.matrices)
+    heading = "Each method along the sequence" if many else "Each task along the sequence"
+    return join(
+        [
+            element("h3", heading),
+            _figure(pictures.sequence),
+            element("h3", "Accuracy matrices"),
+            element("p", _MATRICES),
+            matrices,
+        ]
+    )
 
 
 def _unfinished_note(section: Section) -> Markup | None:
     """Names the seeds that are left out."""
     unfinished = [
         f"{method.label}: {', '.join(map(str, method.unfinished))}"
-        for method in section.methods
+        for method in section.made
         if method.unfinished
     ]
     if not unfinished:
@@ -161,13 +191,38 @@ def _how_it_was_made(section: Section) -> Markup:
             class_="tables",
         ),
     ]
+    if any(method.finished for method in section.made):
+        parts.append(provenance.times_table(section))
     if section.finished:
-        parts += [provenance.times_table(section), tables.seeds_table(section)]
+        parts.append(tables.seeds_table(section))
     return join(parts)
 
 
-def _figure(picture: Picture) -> Markup:
+def _pairs_heading(found: Pairs) -> str:
+    """The title of a section about one importance against another."""
+    return f"{found.experiment}, importance from other data"
+
+
+def _pairs_section(number: int, found: Pairs, picture: Picture | None) -> Markup:
+    """One file of pairs."""
+    return element(
+        "section",
+        element("h2", _pairs_heading(found), id=f"experiment-{number}"),
+        _description(found.description),
+        _figure(picture),
+        pairs_table(found),
+        element("h3", "How it was made"),
+        element("pre", element("code", found.command), tabindex=0),
+        element("p", f"seed: {found.seed}"),
+        provenance.values_table("Versions and machine", found.versions, found.machine),
+        aria_labelledby=f"experiment-{number}",
+    )
+
+
+def _figure(picture: Picture | None) -> Markup | None:
     """A picture with its caption; the narrow version where the screen is narrow."""
+    if picture is None:
+        return None
     image = element(
         "img",
         src=_data_uri(picture.wide),

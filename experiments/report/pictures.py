@@ -9,9 +9,25 @@ from typing import NamedTuple
 import matplotlib.style
 from matplotlib.figure import Figure
 
-from experiments.report import figures, looks
+from experiments.report import figures, looks, multiples
 from experiments.report.importance import importance_bars, parameters
-from experiments.report.sections import Method, Section
+from experiments.report.memory import counted, memory_along_sequence, size
+from experiments.report.outcomes import outcomes
+from experiments.report.pairs import Pairs, in_words, scatter
+from experiments.report.sections import FEW, Method, Section, Sweep
+from experiments.report.strength import finished_points, strength_curves
+from experiments.results import summary
+
+_IMPORTANCE = (
+    "How many values of each parameter have which importance Ω at the end of the sequence, "
+    "four bins per decade, counts summed over seeds. Exact zeros are in no bin; their share "
+    "is written in each panel."
+)
+_IMPORTANCE_BY_METHOD = (
+    "Which share of each parameter's values has which importance Ω at the end of the sequence, "
+    "four bins per decade, all seeds together. Exact zeros are in no bin; the table below has "
+    "their share. Of many parameters, the largest are drawn."
+)
 
 
 class Png(NamedTuple):
@@ -33,31 +49,57 @@ class Picture(NamedTuple):
 
 
 class SectionPictures(NamedTuple):
-    """All pictures of a section."""
+    """All pictures of a section; None for those it has nothing to show in."""
 
-    sequence: Picture
-    matrices: tuple[Picture, ...]
-    importance: Picture | None
+    outcomes: Picture | None = None
+    sequence: Picture | None = None
+    matrices: tuple[Picture, ...] = ()
+    importance: Picture | None = None
+    memory: Picture | None = None
+    sweeps: tuple[Picture | None, ...] = ()
 
 
 def section_pictures(section: Section, prefix: str) -> SectionPictures | None:
     """Draw everything; None for a section without a finished seed."""
+    sweeps = tuple(
+        _sweep(sweep, f"{prefix}-strength-{number}") if sweep.whole.finished else None
+        for number, sweep in enumerate(section.sweeps, start=1)
+    )
     if not section.finished:
-        return None
+        return SectionPictures(sweeps=sweeps) if any(sweeps) else None
+    many = len(section.finished) > FEW
+    with_importance = [m for m in section.finished if parameters(section, m)]
+    by_method = len(with_importance) > FEW
     return SectionPictures(
-        _sequence(section, prefix),
-        _matrices(section, prefix),
-        _importance(section, prefix) if parameters(section) else None,
+        _outcomes(section, prefix) if len(section.finished) > 1 else None,
+        _sequence_by_method(section, prefix) if many else _sequence(section, prefix),
+        _matrix_grid(section, prefix) if many else _matrices(section, prefix),
+        _importance(section, prefix, by_method) if with_importance else None,
+        _memory(section, prefix) if counted(section) else None,
+        sweeps,
     )
 
 
-def files(pictures: SectionPictures | None) -> list[Png]:
-    """Every file of a section's pictures."""
+def pairs_picture(found: Pairs, prefix: str) -> Picture:
+    """Draw one importance against another."""
+    return Picture(
+        *_both_widths(lambda columns: scatter(found, columns), f"{prefix}-pairs"),
+        in_words(found),
+        "Each dot is one parameter value's Ω, measured twice; on the line both are equal. A "
+        "sample of the values above zero is drawn; the rank correlation (Spearman's) is over all "
+        "values.",
+    )
+
+
+def files(pictures: SectionPictures | Picture | None) -> list[Png]:
+    """Every file of a section's pictures, or of one picture."""
     if pictures is None:
         return []
-    every = [pictures.sequence, *pictures.matrices, pictures.importance]
-    pairs = [(picture.wide, picture.narrow) for picture in every if picture is not None]
-    return [png for pair in pairs for png in pair if png is not None]
+    if isinstance(pictures, Picture):
+        return [png for png in (pictures.wide, pictures.narrow) if png is not None]
+    p = pictures
+    every = [p.outcomes, p.sequence, *p.matrices, p.importance, p.memory, *p.sweeps]
+    return [png for picture in every for png in files(picture)]
 
 
 @matplotlib.style.context(looks.STYLE, after_reset=True)
@@ -80,24 +122,52 @@ def slug(text: str) -> str:
     return re.sub(r"[^A-Za-z0-9_]+", "-", text).strip("-")[:40] or "unnamed"
 
 
-def _both_widths(draw: Callable[[Section, int], Figure], section: Section, name: str) -> list[Png]:
-    """A picture of panels for the desk and for the phone."""
-    wide = render(draw(section, 3), f"{name}.png")
-    return [wide, render(draw(section, 2), f"{name}-narrow.png")]
+def _both_widths(draw: Callable[[int], Figure], name: str, columns: int = 3) -> tuple[Png, Png]:
+    """A picture of panels for the desk, `columns` beside each other, and for the phone."""
+    wide = render(draw(columns), f"{name}.png")
+    return wide, render(draw(2), f"{name}-narrow.png")
+
+
+def _outcomes(section: Section, prefix: str) -> Picture:
+    """Final accuracy and forgetting."""
+    ends = "; ".join(map(_outcome_in_words, section.finished))
+    quoted = " Hollow marks: published numbers of the method." if section.published else ""
+    return Picture(
+        *_both_widths(lambda columns: outcomes(section, columns), f"{prefix}-outcomes"),
+        f"Dot plots of average accuracy and forgetting after the last task. {ends}.",
+        "Average accuracy and forgetting after the last task, the means as numbers at the right. "
+        f"Bars: 95 % t-interval over seeds.{quoted}",
+    )
 
 
 def _sequence(section: Section, prefix: str) -> Picture:
     """Each task's accuracy along the sequence."""
-    wide, narrow = _both_widths(figures.accuracy_along_sequence, section, f"{prefix}-sequence")
     ends = "; ".join(_final_accuracies(section, method) for method in section.finished)
     return Picture(
-        wide,
-        narrow,
+        *_both_widths(
+            lambda columns: figures.accuracy_along_sequence(section, columns), f"{prefix}-sequence"
+        ),
         f"Line charts, one per task: its accuracy after each task from when it is learned. "
         f"At the end of the sequence: {ends}.",
         "Each task's accuracy from when it is learned to the end of the sequence (grey: not "
         "learned yet), and the mean over the tasks learned so far. Bands: 95 % t-interval over "
         "seeds.",
+    )
+
+
+def _sequence_by_method(section: Section, prefix: str) -> Picture:
+    """The same with a panel per method."""
+    ends = "; ".join(_mean_along(method) for method in section.finished)
+    return Picture(
+        *_both_widths(
+            lambda columns: multiples.sequence_by_method(section, columns),
+            f"{prefix}-sequence",
+            columns=4,
+        ),
+        f"Line charts, one per method: mean accuracy over the tasks so far, in percent. {ends}.",
+        "Thick: mean accuracy over the tasks learned so far, with its 95 % t-interval over seeds. "
+        "Thin: each task from when it is learned (dot) to the end of the sequence. Grey: "
+        "methods to compare with, the same in every panel.",
     )
 
 
@@ -118,22 +188,81 @@ def _matrices(section: Section, prefix: str) -> tuple[Picture, ...]:
     )
 
 
-def _importance(section: Section, prefix: str) -> Picture:
+def _matrix_grid(section: Section, prefix: str) -> tuple[Picture, ...]:
+    """All heat maps as one picture."""
+    ends = "; ".join(_final_accuracies(section, method) for method in section.finished)
+    wide, narrow = _both_widths(
+        lambda columns: multiples.accuracy_matrices(section, columns),
+        f"{prefix}-matrices",
+        columns=4,
+    )
+    alternative = f"Heat maps of the accuracy matrices. After the last task: {ends}."
+    return (Picture(wide, narrow, alternative, "Tasks by their number in the sequence."),)
+
+
+def _importance(section: Section, prefix: str, by_method: bool) -> Picture:
     """The histograms of Ω."""
-    wide, narrow = _both_widths(figures.importance_histograms, section, f"{prefix}-importance")
     shares = "; ".join(
         f"{method.label}, {name}: {100 * importance_bars(method, name).zero_share:.1f} % zeros"
         for method in section.finished
         for name in parameters(section, method)
     )
+    draw = multiples.importance_by_method if by_method else figures.importance_histograms
     return Picture(
-        wide,
-        narrow,
+        *_both_widths(
+            lambda columns: draw(section, columns),
+            f"{prefix}-importance",
+            columns=4 if by_method else 3,
+        ),
         f"Histograms of the importance of each parameter's values, on a log scale. {shares}.",
-        "How many values of each parameter have which importance Ω at the end of the sequence, "
-        "four bins per decade, counts summed over seeds. Exact zeros are in no bin; their share "
-        "is written in each panel.",
+        _IMPORTANCE_BY_METHOD if by_method else _IMPORTANCE,
     )
+
+
+def _memory(section: Section, prefix: str) -> Picture:
+    """Memory along the sequence."""
+    ends = "; ".join(
+        f"{label} {size(memory.at_rest[0])} and {size(memory.at_rest[-1])}"
+        for label, memory in counted(section).items()
+    )
+    return Picture(
+        *_both_widths(lambda columns: memory_along_sequence(section, columns), f"{prefix}-memory"),
+        f"Line charts of memory at each task. MiB kept after the first and the last task: {ends}.",
+        "Bytes of arrays, counted while running: the network's parameters and what the method "
+        "keeps from one task to the next; at the right also what it holds while it learns. "
+        "Methods that hold the same share a line.",
+    )
+
+
+def _sweep(sweep: Sweep, name: str) -> Picture:
+    """Strength against accuracy and forgetting."""
+    where = sweep.whole.result.config.get("evaluate_on", "test")
+    ends = "; ".join(
+        f"{point.label}: {_outcome_in_words(point, named=False)}"
+        for point in finished_points(sweep)
+    )
+    return Picture(
+        *_both_widths(lambda columns: strength_curves(sweep, columns), name),
+        f"Line charts of average accuracy and forgetting over strength. {ends}.",
+        "Average accuracy and forgetting after the last task over the strength with which the "
+        f"method holds on to earlier tasks, measured on {where} examples. Bars: 95 % t-interval "
+        "over seeds.",
+    )
+
+
+def _outcome_in_words(method: Method, named: bool = True) -> str:
+    """A method's headline numbers."""
+    found = summary(method.result)
+    words = f"{100 * found['average_accuracy'][0]:.2f} %"
+    if "forgetting" in found:
+        words += f", forgetting {100 * found['forgetting'][0]:.3f} points"
+    return f"{method.label} {words}" if named else words
+
+
+def _mean_along(method: Method) -> str:
+    """A method's mean accuracy over the tasks so far, after each task."""
+    _, mean, _ = figures.curves_of(method.accuracy())[-1]
+    return f"{method.label} " + ", ".join(f"{100 * value:.2f}" for value in mean)
 
 
 def _final_accuracies(section: Section, method: Method) -> str:

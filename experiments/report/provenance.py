@@ -43,25 +43,31 @@ def seeds_list(section: Section) -> Markup:
 
 def settings_table(section: Section) -> Markup:
     """The settings that determine the numbers."""
-    settings = [_flat(method.result.config) for method in section.methods]
+    settings = [_flat(method.result.config) for method in section.made]
     return _comparison("Settings", section, settings)
 
 
 def environment_table(section: Section) -> Markup:
     """Versions of Python and the packages, and the machine."""
     environments = [
-        {
-            **{f"machine: {key}": value for key, value in method.result.machine.items()},
-            **method.result.versions,
-        }
-        for method in section.methods
+        _environment(method.result.versions, method.result.machine) for method in section.made
     ]
     return _comparison("Versions and machine", section, environments)
 
 
+def values_table(caption: str, versions: Mapping[str, Any], machine: Mapping[str, Any]) -> Markup:
+    """Versions and machine of what was made in one go."""
+    rows = [
+        _comparison_row(name, [_text(value)], 1)
+        for name, value in _environment(versions, machine).items()
+    ]
+    return table(caption, [[column_header("Name"), column_header("Value")]], rows, class_="words")
+
+
 def times_table(section: Section) -> Markup:
     """Wall times by phase: of one seed on average, and of all seeds together."""
-    times = {method.label: _times(method) for method in section.finished}
+    done = [method for method in section.made if method.finished]
+    times = {method.label: _times(method) for method in done}
     phases = list(dict.fromkeys(phase for of_method in times.values() for phase in of_method))
     groups = ("One seed, mean", "All seeds, total")
     head = [
@@ -80,22 +86,28 @@ def times_table(section: Section) -> Markup:
                 for seconds in _means_and_totals(method, times[method.label], phases)
             ],
         )
-        for method in section.finished
+        for method in done
     ]
     return table("Wall times, seconds", head, rows)
+
+
+def _environment(versions: Mapping[str, Any], machine: Mapping[str, Any]) -> dict[str, Any]:
+    """The machine's properties, then the versions."""
+    return {**{f"machine: {key}": value for key, value in machine.items()}, **versions}
 
 
 def _alike(section: Section, text_fn: Callable[[Method], str]) -> list[tuple[str, list[Method]]]:
     """Each text once, with the methods it belongs to."""
     methods: dict[str, list[Method]] = {}
-    for method in section.methods:
+    for method in section.made:
         methods.setdefault(text_fn(method), []).append(method)
     return list(methods.items())
 
 
 def _seeds(method: Method) -> str:
     """A method's seeds in words."""
-    finished = ", ".join(str(record.seed) for record in method.result.seeds) or "none finished"
+    seeds = dict.fromkeys(str(record.seed) for record in method.result.seeds)
+    finished = ", ".join(seeds) or "none finished"
     unfinished = ", ".join(map(str, method.unfinished))
     return f"seeds: {finished}" + (f"; unfinished: {unfinished}" if unfinished else "")
 
@@ -124,12 +136,38 @@ def _comparison(caption: str, section: Section, columns: list[dict[str, Any]]) -
     """Name and value; a column per method if any value is not the same for all."""
     names = list(dict.fromkeys(name for column in columns for name in column))
     values = {name: [_text(column.get(name, NOTHING)) for column in columns] for name in names}
+    if section.crowded:
+        return _common_and_own(caption, section, values)
     if all(len(set(of_name)) == 1 for of_name in values.values()):
         head = [column_header("Name"), column_header("Value")]
     else:
-        head = [column_header("Name"), *(column_header(name_of(m)) for m in section.methods)]
+        head = [column_header("Name"), *(column_header(name_of(m)) for m in section.made)]
     rows = [_comparison_row(name, values[name], len(head) - 1) for name in names]
     return table(caption, [head], rows, class_="words")
+
+
+def _common_and_own(caption: str, section: Section, values: dict[str, list[str]]) -> Markup:
+    """What is the same for all as one table, and what is not as another with a row per method."""
+    common = {name: texts[0] for name, texts in values.items() if len(set(texts)) == 1}
+    # The method's name heads its row.
+    own = {n: texts for n, texts in values.items() if n not in common and n != "method.name"}
+    rows = [_comparison_row(name, [text], 1) for name, text in common.items()]
+    head = [column_header("Name"), column_header("Value")]
+    tables = [table(f"{caption}, the same for all", [head], rows, class_="words")] if rows else []
+    if own:
+        rows = [
+            element("tr", row_header(name_of(method)), element("td", _own(own, position)))
+            for position, method in enumerate(section.made)
+        ]
+        head = [column_header("Method"), column_header("Its own")]
+        tables.append(table(f"{caption} that differ", [head], rows, class_="words"))
+    return join(tables)
+
+
+def _own(values: dict[str, list[str]], position: int) -> str:
+    """A method's settings that others do not share, in words."""
+    pairs = [(name, texts[position]) for name, texts in values.items()]
+    return ", ".join(f"{name} = {text}" for name, text in pairs if text != NOTHING) or NOTHING
 
 
 def _comparison_row(name: str, values: list[str], width: int) -> Markup:

@@ -1,4 +1,4 @@
-"""What a report shows of each experiment: its methods under distinct names, finished seeds only."""
+"""What a report shows of each experiment: methods under distinct names, finished seeds only."""
 
 import dataclasses
 import itertools
@@ -9,9 +9,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from experiments.report import sweeps
 from experiments.results import Result, mean_interval
 
 Float64Array = npt.NDArray[np.float64]
+
+FEW = 4
+"""As many methods find room in one panel, and side by side with a picture each."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -41,6 +45,19 @@ class Method:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class Sweep:
+    """One method with several strengths, and perhaps several learning rates.
+
+    Attributes:
+      whole: all of it under one name, the settings that differ as lists.
+      points: one per strength and learning rate.
+    """
+
+    whole: Method
+    points: tuple[Method, ...]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Section:
     """One experiment.
 
@@ -49,7 +66,9 @@ class Section:
       description: what it is about.
       tasks: the tasks' names, in order.
       published: numbers to hold against, by source.
-      methods: at least one.
+      methods: what is compared.
+      sweeps: the methods that were run with several strengths, which are in `methods` only if
+        they were also run with other settings.
     """
 
     experiment: str
@@ -57,11 +76,22 @@ class Section:
     tasks: tuple[str, ...]
     published: dict[str, dict[str, float]]
     methods: tuple[Method, ...]
+    sweeps: tuple[Sweep, ...] = ()
 
     @property
     def finished(self) -> tuple[Method, ...]:
         """The methods with at least one finished seed."""
         return tuple(method for method in self.methods if method.finished)
+
+    @property
+    def made(self) -> tuple[Method, ...]:
+        """Everything that was run, each sweep under one name."""
+        return (*self.methods, *(sweep.whole for sweep in self.sweeps))
+
+    @property
+    def crowded(self) -> bool:
+        """Whether it has more methods than one panel has room for."""
+        return len(self.made) > FEW
 
 
 def sections(results: Iterable[Result]) -> list[Section]:
@@ -71,10 +101,12 @@ def sections(results: Iterable[Result]) -> list[Section]:
       ValueError: an accuracy matrix has rows of another length than there are tasks.
     """
     ordered = sorted(results, key=_group)
-    groups = [list(group) for _, group in itertools.groupby(ordered, key=_group)]
-    labelled = [list(zip(_labels(group), group, strict=True)) for group in groups]
-    names = sorted({label for group in labelled for label, _ in group})
-    return [_section(group, names) for group in labelled]
+    groups = [sweeps.split(list(group)) for _, group in itertools.groupby(ordered, key=_group)]
+    # The fewer there are beside each other, the more their looks differ.
+    few_first = sorted(groups, key=lambda group: len(group[0]))
+    names = dict.fromkeys(name for single, _ in few_first for name in sorted(_labels(single)))
+    names |= dict.fromkeys(name for _, runs in groups for name in _sweep_labels(runs))
+    return [_section(single, runs, list(names)) for single, runs in groups]
 
 
 def interval(values: npt.ArrayLike) -> tuple[Float64Array, Float64Array]:
@@ -90,19 +122,34 @@ def _group(result: Result) -> tuple[str, tuple[str, ...]]:
     return result.experiment, tuple(result.tasks)
 
 
-def _section(labelled: Sequence[tuple[str, Result]], names: Sequence[str]) -> Section:
+def _section(
+    single: Sequence[Result], runs: Sequence[Sequence[Result]], names: Sequence[str]
+) -> Section:
     """One experiment's section; `names` are the labels of the whole report."""
-    first = labelled[0][1]
+    results = [*single, *itertools.chain.from_iterable(runs)]
     return Section(
-        experiment=first.experiment,
-        description=first.description,
-        tasks=tuple(first.tasks),
+        experiment=results[0].experiment,
+        description=results[0].description,
+        tasks=tuple(results[0].tasks),
         published={
-            source: numbers
-            for _, result in labelled
-            for source, numbers in result.published.items()
+            source: numbers for result in results for source, numbers in result.published.items()
         },
-        methods=tuple(_method(label, result, names) for label, result in labelled),
+        methods=tuple(map(_method, _labels(single), single, itertools.repeat(names))),
+        sweeps=tuple(map(_sweep, _sweep_labels(runs), runs, itertools.repeat(names))),
+    )
+
+
+def _sweep(label: str, results: Sequence[Result], names: Sequence[str]) -> Sweep:
+    """One method's runs with several strengths."""
+    # All points in the sweep's colour: they are one method.
+    points = zip(_labels(results), results, strict=True)
+    index = names.index(label)
+    return Sweep(
+        whole=_method(label, sweeps.whole(results), names),
+        points=tuple(
+            dataclasses.replace(_method(point, result, (point,)), index=index)
+            for point, result in points
+        ),
     )
 
 
@@ -133,6 +180,11 @@ def _labels(results: Sequence[Result]) -> list[str]:
         seen[label] += 1
         labels[position] = f"{label} #{seen[label]}" if seen[label] > 1 else label
     return labels
+
+
+def _sweep_labels(runs: Sequence[Sequence[Result]]) -> list[str]:
+    """A name for each sweep."""
+    return [f"{label}, by strength" for label in _labels([sweeps.whole(run) for run in runs])]
 
 
 def _flat(config: dict[str, Any]) -> dict[str, Any]:

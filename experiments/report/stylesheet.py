@@ -64,6 +64,11 @@ thead th > span { max-width: 6rem; }
 tbody th > span { max-width: 15rem; }
 tr.published th, tr.published td { color: var(--muted); }
 tr.differs th { font-weight: 650; }
+td.published { color: var(--muted); }
+details { margin: 0 0 1.5rem; }
+summary { cursor: pointer; color: var(--accent); padding: 0.2rem 0; }
+summary:focus-visible { outline: 2px solid var(--accent); outline-offset: 2px; }
+details[open] > summary { margin-bottom: 0.8rem; }
 td strong { font-weight: 700; }
 .interval { display: block; color: var(--muted); font-size: 0.85em; line-height: 1.25; }
 .tag {

@@ -1,19 +1,21 @@
 """The tables of results: headline numbers, the same seed by seed, exact zeros of Ω."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
-from experiments.report import looks
+from experiments.report import looks, published
 from experiments.report.importance import importance_bars, parameters
 from experiments.report.markup import (
     Markup,
     column_header,
+    details,
     element,
     group_header,
+    join,
     row_header,
     table,
 )
-from experiments.report.sections import Method, Section, interval
+from experiments.report.sections import FEW, Method, Section, interval
 from experiments.results import summary
 from mas_jax import metrics
 
@@ -23,41 +25,92 @@ _MEASURES = {
     "forgetting": "Forgetting, points",
     "backward_transfer": "Backward transfer, points",
 }
+_FEW_TASKS = 5
+_MISSING = (math.nan, math.nan)
 
 
 def results_table(section: Section) -> Markup:
-    """What each method came to, and published numbers beside it."""
+    """What each method came to, and published numbers beside it.
+
+    Accuracy on each task stands in the same table, or where that would be too wide in one of its
+    own that opens on demand.
+    """
+    apart = section.crowded or len(section.tasks) > _FEW_TASKS
+    tasks = tuple(range(len(section.tasks)))
+    measures = tuple(_MEASURES)
+    if not apart:
+        return _results(section, "After the last task", (*measures, *tasks), published_too=True)
+    return join(
+        [
+            _results(section, "After the last task", measures, published_too=True),
+            details(
+                "Accuracy on each task after the last one",
+                _results(section, "Accuracy on each task after the last, %", tasks, False),
+            ),
+        ]
+    )
+
+
+def _results(
+    section: Section, caption: str, columns: Sequence[str | int], published_too: bool
+) -> Markup:
+    """A row per method and per published source that is of none; `columns` as in `_outcomes`."""
     own = {method.label: _outcomes(method) for method in section.methods}
-    columns = [*_MEASURES, *range(len(section.tasks))]
-    best = {
-        column: _best(column, [of_method[column][0] for of_method in own.values()])
-        for column in columns
-    }
-    rows = [
-        element(
-            "tr",
-            row_header(name_of(method)),
-            element("td", _seeds(method)),
-            [_value_cell(c, own[method.label][c], best[c]) for c in columns],
-        )
-        for method in section.methods
+    best = {c: best_of(c, [of_method[c][0] for of_method in own.values()]) for c in columns}
+    names = [method.result.method for method in section.methods]
+    sources = published.sources(section.published, names) if published_too else []
+    rows = []
+    for method in section.methods:
+        cells = [value_cell(c, own[method.label][c], best[c]) for c in columns]
+        quoted = published.of_method(section.published, method.result.method)
+        beside = [_quoted_cell([row.numbers for row in quoted if row.source == s]) for s in sources]
+        # The published average accuracy stands next to ours.
+        cells[1:1] = beside
+        seeds = element("td", seeds_of(method))
+        rows.append(element("tr", row_header(name_of(method)), seeds, cells))
+    if published_too:
+        others = published.of_none(section.published, names)
+        rows += [_published_row(s, row, columns, len(sources)) for s, row in others.items()]
+    return table(caption, _results_head(section, columns, sources), rows)
+
+
+def _published_row(
+    source: str, numbers: published.Numbers, columns: Sequence[str | int], empty: int
+) -> Markup:
+    """Published numbers that belong to no method here."""
+    cells = [
+        value_cell(c, _quoted(numbers, c) if isinstance(c, str) else _MISSING, None)
+        for c in columns
     ]
-    published = [
-        element(
-            "tr",
-            row_header(element("span", "published", class_="tag"), " ", source),
-            element("td", NOTHING),
-            [_value_cell(c, (numbers.get(c, math.nan), math.nan), None) for c in _MEASURES],
-            [element("td", NOTHING) for _ in section.tasks],
-            class_="published",
-        )
-        for source, numbers in section.published.items()
-    ]
-    return table("After the last task", _results_head(section), rows + published)
+    cells[1:1] = [element("td", NOTHING)] * empty
+    tag = element("span", "published", class_="tag")
+    header = row_header(tag, " ", source)
+    return element("tr", header, element("td", NOTHING), cells, class_="published")
+
+
+def _quoted_cell(rows: Sequence[published.Numbers]) -> Markup:
+    """What a source published of a method: average accuracy, and below it what else there is."""
+    if not rows:
+        return element("td", NOTHING)
+    numbers = dict(rows[0])
+    mean, half_width = _quoted(numbers, "average_accuracy")
+    below = [f"± {_number(half_width, 2)}"] if math.isfinite(half_width) else []
+    for name in ("forgetting", "backward_transfer"):
+        if name in numbers:
+            below.append(f"{name.replace('_', ' ')} {_number(numbers[name], _digits(name))}")
+    lines = [element("span", line, class_="interval") for line in below]
+    return element("td", _number(mean, 2), lines, class_="published")
+
+
+def _quoted(numbers: published.Numbers, measure: str) -> tuple[float, float]:
+    """A published measure and its half-width, NaN where it is not given."""
+    return numbers.get(measure, math.nan), numbers.get(f"{measure}_interval", math.nan)
 
 
 def seeds_table(section: Section) -> Markup:
     """Average accuracy, forgetting and wall time of every seed."""
+    if section.crowded:
+        return details("Every seed", _seeds_by_method(section))
     numbers = {method.label: _per_seed(method) for method in section.finished}
     seeds = sorted({seed for of_method in numbers.values() for seed in of_method})
     measures = ("accuracy, %", "forgetting", "seconds")
@@ -84,18 +137,43 @@ def seeds_table(section: Section) -> Markup:
     return table("Every seed", head, rows)
 
 
+def _seeds_by_method(section: Section) -> Markup:
+    """The same with a row per method: accuracy, below it forgetting and seconds."""
+    numbers = {method.label: _per_seed(method) for method in section.finished}
+    seeds = sorted({seed for of_method in numbers.values() for seed in of_method})
+    rows = []
+    for method in section.finished:
+        cells = [numbers[method.label].get(seed) for seed in seeds]
+        rows.append(element("tr", row_header(name_of(method)), map(_seed_cell, cells)))
+    head = [column_header("Method"), *(column_header(f"seed {seed}") for seed in seeds)]
+    return table("Accuracy, % (forgetting, points; seconds) of every seed", [head], rows)
+
+
+def _seed_cell(texts: list[str] | None) -> Markup:
+    """One seed of one method."""
+    if texts is None:
+        return element("td", NOTHING)
+    accuracy, forgetting, seconds = texts
+    below = element("span", f"{forgetting}; {seconds} s", class_="interval")
+    return element("td", accuracy, below)
+
+
 def zeros_table(section: Section) -> Markup:
-    """Which share of each parameter's Ω is exactly zero."""
+    """Which share of each parameter's Ω is exactly zero; the longer of the two lists goes down."""
     methods = [method for method in section.finished if parameters(section, method)]
-    rows = [
-        element(
-            "tr",
-            row_header(name),
-            [element("td", _zeros(section, method, name)) for method in methods],
-        )
-        for name in parameters(section)
-    ]
-    head = [column_header("Parameter"), *(column_header(name_of(method)) for method in methods)]
+    names = parameters(section)
+    if len(methods) > FEW:
+        rows = [
+            element("tr", row_header(name_of(m)), [_zeros(section, m, name) for name in names])
+            for m in methods
+        ]
+        head = [column_header("Method"), *map(column_header, names)]
+    else:
+        rows = [
+            element("tr", row_header(name), [_zeros(section, m, name) for m in methods])
+            for name in names
+        ]
+        head = [column_header("Parameter"), *(column_header(name_of(m)) for m in methods)]
     return table("Exact zeros in Ω", [head], rows)
 
 
@@ -117,41 +195,43 @@ def _per_seed(method: Method) -> dict[int, list[str]]:
     return cells
 
 
-def _zeros(section: Section, method: Method, parameter: str) -> str:
+def _zeros(section: Section, method: Method, parameter: str) -> Markup:
     """The share of zeros, and of how many values."""
     if parameter not in parameters(section, method):
-        return NOTHING
+        return element("td", NOTHING)
     bars = importance_bars(method, parameter)
-    return f"{100 * bars.zero_share:.2f} % of {bars.total:,}"
+    return element("td", f"{100 * bars.zero_share:.2f} % of {bars.total:,}")
 
 
-def _results_head(section: Section) -> list[list[Markup]]:
-    """Two rows: the measures, and the tasks under a heading of their own."""
-    names = ["Method", "Seeds", *_MEASURES.values()]
-    tasks = group_header("Accuracy on each task, %", colspan=len(section.tasks))
-    return [
-        [*(column_header(name, rowspan=2) for name in names), tasks],
-        [column_header(name) for name in section.tasks],
-    ]
+def _results_head(
+    section: Section, columns: Sequence[str | int], sources: Sequence[str]
+) -> list[list[Markup]]:
+    """The measures, and in a second row the tasks under a heading of their own."""
+    names = ["Method", "Seeds", *(_MEASURES[c] for c in columns if isinstance(c, str))]
+    names[3:3] = [f"Published by {source}, %" for source in sources]
+    tasks = [column_header(section.tasks[c]) for c in columns if isinstance(c, int)]
+    if not tasks:
+        return [[column_header(name) for name in names]]
+    group = group_header("Accuracy on each task, %", colspan=len(tasks))
+    return [[*(column_header(name, rowspan=2) for name in names), group], tasks]
 
 
 def _outcomes(method: Method) -> dict[str | int, tuple[float, float]]:
     """Mean and half-width of each measure and, by its position, of each task's final accuracy."""
-    missing = (math.nan, math.nan)
-    outcomes: dict[str | int, tuple[float, float]] = dict.fromkeys(_MEASURES, missing)
+    outcomes: dict[str | int, tuple[float, float]] = dict.fromkeys(_MEASURES, _MISSING)
     if not method.finished:
-        return outcomes | dict.fromkeys(range(len(method.result.tasks)), missing)
+        return outcomes | dict.fromkeys(range(len(method.result.tasks)), _MISSING)
     mean_T, half_width_T = interval(method.accuracy()[:, -1])
     final = zip(mean_T.tolist(), half_width_T.tolist(), strict=True)
     return outcomes | summary(method.result) | dict(enumerate(final))
 
 
-def _seeds(method: Method) -> str:
+def seeds_of(method: Method) -> str:
     """How many seeds the numbers are from."""
     return str(len(method.result.seeds)) if method.finished else "none finished"
 
 
-def _best(column: str | int, means: Iterable[float]) -> str | None:
+def best_of(column: str | int, means: Iterable[float]) -> str | None:
     """The best of `means` as it is printed; None where there is nothing to be better than."""
     known = [mean for mean in means if math.isfinite(mean)]
     if len(known) < 2:
@@ -159,7 +239,7 @@ def _best(column: str | int, means: Iterable[float]) -> str | None:
     return _number(min(known) if column == "forgetting" else max(known), _digits(column))
 
 
-def _value_cell(column: str | int, value: tuple[float, float], best: str | None) -> Markup:
+def value_cell(column: str | int, value: tuple[float, float], best: str | None) -> Markup:
     """Mean and half-width, in percent; bold where it is the best, ties as printed included."""
     mean, half_width = value
     text = _number(mean, _digits(column))

@@ -3,13 +3,14 @@
 from pathlib import Path
 
 from experiments import results
+from experiments.report import pairs
 from experiments.report.page import page
-from experiments.report.pictures import files, section_pictures, slug
+from experiments.report.pictures import files, pairs_picture, section_pictures, slug
 from experiments.report.sections import sections
 
 
 def write_report(directory: Path, out: Path | None = None) -> Path:
-    """Make the page and the pictures of every result below `directory`.
+    """Make the page and the pictures of every result and file of pairs below `directory`.
 
     The page is one file that needs nothing else: pictures and style are inside it. The same
     pictures lie beside it as PNG files. The same results give the same bytes.
@@ -22,19 +23,25 @@ def write_report(directory: Path, out: Path | None = None) -> Path:
       The page's path, `out`/index.html.
 
     Raises:
-      FileNotFoundError: there is no result below `directory`.
-      ValueError: a file is not a result of this version (named), or does not hold together.
+      FileNotFoundError: there is no result and no file of pairs below `directory`.
+      ValueError: a file is not one of this version (named), or does not hold together.
     """
-    parts = sections(results.read_all(directory))
+    compared = pairs.read_all(directory)
+    alone = compared and not any(directory.rglob(results.FILE_NAME))
+    parts = sections([] if alone else results.read_all(directory))
     drawn = [
         (section, section_pictures(section, f"{number}-{slug(section.experiment)}"))
         for number, section in enumerate(parts, start=1)
     ]
+    scattered = [
+        (found, pairs_picture(found, f"{number}-{slug(found.experiment)}"))
+        for number, found in enumerate(compared, start=len(parts) + 1)
+    ]
     out = directory / "report" if out is None else out
     out.mkdir(parents=True, exist_ok=True)
-    for _, pictures in drawn:
+    for _, pictures in [*drawn, *scattered]:
         for png in files(pictures):
             (out / png.file_name).write_bytes(png.content)
     path = out / "index.html"
-    path.write_text(page(drawn), encoding="utf-8")
+    path.write_text(page(drawn, scattered), encoding="utf-8")
     return path
