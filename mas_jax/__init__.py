@@ -9,6 +9,7 @@ from mas_jax import metrics
 from mas_jax.accumulation import ImportanceState
 from mas_jax.adapters import from_linen, from_nnx
 from mas_jax.anchor import Anchor, consolidate
+from mas_jax.balanced import BalancedAnchor, balance
 from mas_jax.errors import (
     CheckpointCorruptError,
     CoupledSamplesError,
@@ -26,16 +27,21 @@ from mas_jax.errors import (
 )
 from mas_jax.estimate import estimate_importance
 from mas_jax.explain import Explanation, LeafExplanation, explain
+from mas_jax.fisher import estimate_fisher, fisher_estimator
 from mas_jax.importance import ImportanceEstimator, importance_estimator
 from mas_jax.independence import check_independence
-from mas_jax.objectives import l1_norm, l2_norm, squared_l2_norm
+from mas_jax.local import local_outputs
+from mas_jax.objectives import every_output, l1_norm, l2_norm, squared_l2_norm
+from mas_jax.path_integral import PathState, path_importance, path_integral, restart_path
 from mas_jax.penalty import AnchorState, anchor_penalty, anchor_proximal, penalty, with_anchor
 from mas_jax.store import AnchorStore
+from mas_jax.uniform import uniform_importance
 
 __all__ = [
     "Anchor",
     "AnchorState",
     "AnchorStore",
+    "BalancedAnchor",
     "CheckpointCorruptError",
     "CoupledSamplesError",
     "EngineError",
@@ -47,6 +53,7 @@ __all__ = [
     "LeafExplanation",
     "MasJaxError",
     "NonFiniteError",
+    "PathState",
     "StoreFormatError",
     "StoreLockedError",
     "StoreNotWritableError",
@@ -55,17 +62,26 @@ __all__ = [
     "TreeMismatchError",
     "anchor_penalty",
     "anchor_proximal",
+    "balance",
     "check_independence",
     "consolidate",
+    "estimate_fisher",
     "estimate_importance",
+    "every_output",
     "explain",
+    "fisher_estimator",
     "from_linen",
     "from_nnx",
     "importance_estimator",
     "l1_norm",
     "l2_norm",
+    "local_outputs",
     "metrics",
+    "path_importance",
+    "path_integral",
     "penalty",
+    "restart_path",
     "squared_l2_norm",
+    "uniform_importance",
     "with_anchor",
 ]

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple, Unpack
 
 import jax.numpy as jnp
 
-from mas_jax import checks, trees
+from mas_jax import checks, local, trees
 from mas_jax.fused.engine import fitting_microbatch, plan_for
 from mas_jax.fused.plan import LeafPlan
 from mas_jax.options import EstimatorOptions, checked_options
@@ -22,6 +22,8 @@ class LeafExplanation(NamedTuple):
     reason: str
     memory: int  # bytes held at a time for its sake, beside network, cotangents and Ω
     cost: float  # estimated work, relative to the leaf's plain gradient
+    layer: str | None = None  # under `local_outputs`: the layers it is in, or "none"
+    layer_output: str | None = None  # … and their outputs: "256 after relu" for 256 entries
 
 
 class Explanation(NamedTuple):
@@ -41,9 +43,12 @@ class Explanation(NamedTuple):
                 leaf.reason,
                 _readable(leaf.memory),
                 f"{leaf.cost:.2f}",
+                *_local_cells(leaf),
             )
             for leaf in self.leaves
         ]
+        if self.leaves and self.leaves[0].layer is not None:
+            heads = (*heads, "layer", "layer output")
         widths = [max(map(len, column)) for column in zip(heads, *rows, strict=True)]
         lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in (heads, *rows)]
         per_sample = sum(leaf.rule == "per sample" for leaf in self.leaves)
@@ -71,8 +76,9 @@ def explain(
       **options: the keyword arguments of `importance_estimator`.
 
     Returns:
-      An `Explanation`; `print` shows a table. `memory` is exact for leaves that fall back.
-      `cost` is an estimate by counting: 16 multiplications to one number moved.
+      An `Explanation`; `print` shows a table. Of what `local_outputs` has returned it says, too,
+      which layer each leaf is in, and what that layer's output is. `memory` is exact for leaves
+      that fall back. `cost` is an estimate by counting: 16 multiplications to one number moved.
 
     Raises:
       ValueError: engine="vmap", of which there is nothing to explain; otherwise, like FallbackError
@@ -97,15 +103,18 @@ def explain(
     _traced, plan = plan_for(value_fn, params, selected, batch, checked.strict)
     samples = fitting_microbatch(plan, selected, checked.microbatch_size, checked.memory_budget)
     chunk = min(size, samples)
-    leaves = trees.leaves_by_path(selected).items()
-    return Explanation(
-        tuple(
-            _explain_leaf(trees.path_name(path), leaf, leaf_plan, size, chunk)
-            for (path, leaf), leaf_plan in zip(leaves, plan.leaves, strict=True)
-        ),
-        size,
-        chunk,
-    )
+    leaves = trees.leaves_by_path(selected)
+    explained = [
+        _explain_leaf(trees.path_name(path), leaf, leaf_plan, size, chunk)
+        for (path, leaf), leaf_plan in zip(leaves.items(), plan.leaves, strict=True)
+    ]
+    if local.network_of(apply_fn) is not apply_fn:
+        layers = local.layers_of(apply_fn, params, batch)
+        explained = [
+            _with_layers(leaf, [layer for layer in layers if path in layer.leaves])
+            for path, leaf in zip(leaves, explained, strict=True)
+        ]
+    return Explanation(tuple(explained), size, chunk)
 
 
 def _explain_leaf(path: str, leaf: Any, plan: LeafPlan, size: int, chunk: int) -> LeafExplanation:
@@ -129,6 +138,20 @@ def _explain_leaf(path: str, leaf: Any, plan: LeafPlan, size: int, chunk: int) -
     return LeafExplanation(
         path, shape, plan.rule.name, reason, plan.rule.bytes_held(size), fused / plain
     )
+
+
+def _with_layers(leaf: LeafExplanation, layers: list[local.NamedLayer]) -> LeafExplanation:
+    """A row with the layers that the leaf is in."""
+    return leaf._replace(
+        layer=", ".join(layer.name for layer in layers) or "none",
+        layer_output=", ".join(f"{layer.size} after {layer.operation}" for layer in layers)
+        or "none",
+    )
+
+
+def _local_cells(leaf: LeafExplanation) -> tuple[str, ...]:
+    """The cells that only functions from `local_outputs` have."""
+    return () if leaf.layer is None else (leaf.layer, leaf.layer_output or "")
 
 
 def _readable(size: int) -> str:

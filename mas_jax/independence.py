@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mas_jax import checks, trees
+from mas_jax import checks, local, trees
 from mas_jax.errors import CoupledSamplesError
 from mas_jax.options import split_callable
 from mas_jax.per_sample import check_batched_outputs
@@ -28,7 +28,8 @@ def check_independence(apply_fn: ApplyFn, params: Params, batch: Batch) -> None:
     `estimate_importance` calls it with the first batch.
 
     Args:
-      apply_fn: as for `importance_estimator`.
+      apply_fn: as for `importance_estimator`. Of what `local_outputs` has returned, which runs
+        samples one by one, the network itself is looked at.
       params: θ.
       batch: at least two samples, different ones.
 
@@ -45,7 +46,7 @@ def check_independence(apply_fn: ApplyFn, params: Params, batch: Batch) -> None:
     """
     if checks.batch_size(batch) < 2:
         return
-    callee = split_callable(apply_fn)
+    callee = split_callable(local.network_of(apply_fn))
     pair = jax.tree.map(_first_and_last, _off_explicit_meshes(batch))
     arrays, params = _off_explicit_meshes((callee.arrays, params))
     together, alone = _both(callee.static, arrays, params, pair)

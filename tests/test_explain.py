@@ -134,3 +134,40 @@ def test_strict_stops_an_update_too(params, engine):
 def test_the_vmap_engine_has_nothing_to_explain(params):
     with pytest.raises(ValueError, match="explain is about the fused engine"):
         mas_jax.explain(apply_fn, params, TOKENS, engine="vmap")
+
+
+def test_the_layers_of_local_outputs_are_shown(params):
+    explanation = mas_jax.explain(mas_jax.local_outputs(apply_fn), params, TOKENS)
+    shown = {leaf.path: (leaf.layer, leaf.layer_output) for leaf in explanation.leaves}
+    table, kernel = "['Embed_0']['embedding']", "['ScanLayer_0']['Dense_0']['kernel']"
+    # Six tokens, eight features each, in three layers; the table looks up, and scores 11 words.
+    assert shown == {
+        table: (f"{table}, {table} (2)", "48 after gather, 11 after dot_general"),
+        "['ScanLayer_0']['Dense_0']['bias']": (kernel, "144 after tanh"),
+        kernel: (kernel, "144 after tanh"),
+        "['other']['embedding']": ("['other']['embedding']", "48 after gather"),
+        "['unused']": ("none", "none"),
+    }
+    lines = str(explanation).splitlines()
+    assert lines[0].endswith("layer output")
+    assert [line.split("  ")[-1] for line in lines[1:-1]] == [
+        output for _, output in shown.values()
+    ]
+
+
+def test_other_functions_have_no_layers(params):
+    explanation = mas_jax.explain(apply_fn, params, TOKENS)
+    assert {(leaf.layer, leaf.layer_output) for leaf in explanation.leaves} == {(None, None)}
+
+
+def test_the_layers_of_a_model_with_statistics_need_shapes_alone():
+    module = nn.Sequential([nn.Dense(3), nn.BatchNorm(use_running_average=True), nn.relu])
+    network, params = mas_jax.from_linen(module, module.init(jax.random.key(0), jnp.ones((1, 2))))
+    explanation = mas_jax.explain(
+        mas_jax.local_outputs(network),
+        jax.eval_shape(lambda: params),
+        jax.ShapeDtypeStruct((4, 2), jnp.float32),
+    )
+    assert [(leaf.layer, leaf.layer_output) for leaf in explanation.leaves] == [
+        ("['layers_0']['kernel']", "3 after relu")
+    ] * 4

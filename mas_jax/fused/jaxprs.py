@@ -1,8 +1,8 @@
-"""All that the fused engine knows of JAX's intermediate form, which changes between versions.
+"""All that the library knows of JAX's intermediate form, which changes between versions.
 
 Of an equation it reads the primitive's name, the inputs and outputs, the parameters named here,
 and the jaxprs inside calls, checkpoints and scans. Whatever is not listed here is unknown, and
-what is unknown makes a leaf fall back: it is never an error.
+what is unknown makes a leaf fall back, or a layer end: it is never an error.
 """
 
 from collections.abc import Callable, Sequence
@@ -24,6 +24,19 @@ RESHAPING = {"reshape", "squeeze", "expand_dims", "transpose", "rev", "broadcast
 `keeps_every_entry`)."""
 PASSING = {"convert_element_type", "copy", "copy_p", "sharding_constraint", "layout_constraint"}
 """What returns an array of the same shape with the same entries, but for their rounding."""
+# fmt: off
+ELEMENTWISE = {
+    "abs", "acos", "acosh", "add", "add_any", "and", "asin", "asinh", "atan", "atan2", "atanh",
+    "cbrt", "ceil", "clamp", "conj", "cos", "cosh", "digamma", "div", "eq", "erf", "erf_inv",
+    "erfc", "exp", "exp2", "expm1", "floor", "ge", "gt", "integer_pow", "is_finite", "le",
+    "lgamma", "log", "log1p", "logistic", "lt", "max", "min", "mul", "ne", "neg", "nextafter",
+    "not", "or", "pow", "reduce_precision", "rem", "round", "rsqrt", "select_n", "sign", "sin",
+    "sinh", "sqrt", "square", "sub", "tan", "tanh", "xor",
+}
+# fmt: on
+"""What computes each entry of its output from the entries at that place of its inputs."""
+CUSTOM_RULES = {"custom_jvp_call", "custom_vjp_call"}
+"""Calls of functions that have a rule of differentiation of their own."""
 
 
 class Scan(NamedTuple):
@@ -34,12 +47,16 @@ class Scan(NamedTuple):
 
 
 def single_sample_jaxpr(
-    fn: Callable[..., Any], leaves: list[Any], sample: Any
+    fn: Callable[..., Any],
+    leaves: list[Any],
+    sample: Any,
+    derivative_fn: Callable[[core.ClosedJaxpr], Callable[..., Any]] | None = None,
 ) -> tuple[core.ClosedJaxpr, Any]:
     """The jaxpr of `fn`, its inputs flattened in order, and the structure of what it returns.
 
     Raises EngineError if a rule of differentiation in it closes over what was computed
-    from the inputs: only in the trace that is over then would that have had a value.
+    from the inputs: only in the trace that is over then would that have had a value. To find
+    out, `derivative_fn` of the jaxpr is traced, by default the gradient of its first output.
     """
     traces: list[Any] = []
 
@@ -49,7 +66,8 @@ def single_sample_jaxpr(
 
     closed, shapes = jax.make_jaxpr(noted, return_shape=True)(leaves, sample)
     if _has_custom_rules(closed.jaxpr):
-        differentiated = jax.make_jaxpr(_derivative(closed))(leaves, *jax.tree.leaves(sample))
+        derivative = (derivative_fn or _derivative)(closed)
+        differentiated = jax.make_jaxpr(derivative)(leaves, *jax.tree.leaves(sample))
         of_closures = [getattr(const, "_trace", None) for const in differentiated.consts]
         if any(trace is not None and trace in traces for trace in of_closures):
             raise EngineError(
@@ -67,8 +85,8 @@ def _has_custom_rules(jaxpr: Any) -> bool:
 
 
 def _derivative(closed: core.ClosedJaxpr) -> Callable[..., Any]:
-    """The gradient of a jaxpr's first output with respect to its first inputs, the leaves."""
-    return jax.grad(lambda leaves, *sample: core.jaxpr_as_fun(closed)(*leaves, *sample)[0])
+    """The gradient of the first output, summed, with respect to the first inputs, the leaves."""
+    return jax.grad(lambda leaves, *sample: core.jaxpr_as_fun(closed)(*leaves, *sample)[0].sum())
 
 
 def is_literal(atom: Any) -> bool:
@@ -104,6 +122,44 @@ def keeps_every_entry(eqn: Any) -> bool:
     before, after = eqn.invars[0].aval, eqn.outvars[0].aval
     floats = all(jnp.issubdtype(aval.dtype, jnp.floating) for aval in (before, after))
     return before.size == after.size and floats
+
+
+def is_elementwise(eqn: Any) -> bool:
+    """Whether each entry of the outputs comes from one entry of each input, maybe moved.
+
+    Axes of one entry may be repeated. A call is elementwise if all is that is inside it.
+    """
+    name = eqn.primitive.name
+    if name in CALLS | CHECKPOINTS | CUSTOM_RULES:
+        bodies = list(core.jaxprs_in_params(eqn.params))
+        return bool(bodies) and all(_all_elementwise(body) for body in bodies)
+    if name in RESHAPING:
+        return eqn.invars[0].aval.size == eqn.outvars[0].aval.size
+    return name in ELEMENTWISE | PASSING
+
+
+def _all_elementwise(jaxpr: Any) -> bool:
+    """Whether all equations are, but for those that compute constants."""
+    constants: set[Any] = set()
+    for eqn in jaxpr.eqns:
+        if all(is_literal(atom) or atom in constants for atom in eqn.invars):
+            constants.update(eqn.outvars)
+        elif not is_elementwise(eqn):
+            return False
+    return True
+
+
+def is_pure_move(eqn: Any) -> bool:
+    """Whether nothing is computed but rounding and the order of entries."""
+    return eqn.primitive.name in RESHAPING | PASSING
+
+
+def call_name(eqn: Any) -> str:
+    """What a call or an operation is known as: relu, max."""
+    if eqn.primitive.name in CHECKPOINTS | CUSTOM_RULES:
+        bodies = [body for body in core.jaxprs_in_params(eqn.params) if body.eqns]
+        return call_name(bodies[0].eqns[-1]) if bodies else eqn.primitive.name
+    return str(eqn.params.get("name") or eqn.primitive.name)
 
 
 def bind(eqn: Any, inputs: Sequence[Any]) -> list[Any]:
