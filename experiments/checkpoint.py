@@ -1,4 +1,4 @@
-"""The state of a run after a finished task, in one file that is whole or not there."""
+"""The state of a run after a finished task, in files that are whole or not there."""
 
 import dataclasses
 import hashlib
@@ -12,24 +12,42 @@ from experiments.files import write_whole
 from experiments.results import SeedRecord, seed_record
 
 
-def save(path: Path, params: Any, record: SeedRecord) -> None:
-    """Write the parameters and the record so far; the file appears whole or not at all."""
-    content = serialization.msgpack_serialize(
+def save(path: Path, params: Any, optimizer: list[Any], record: SeedRecord) -> None:
+    """Write parameters, the leaves of the optimizer's state and the record so far."""
+    save_tree(
+        path,
         {
-            "params": serialization.to_state_dict(params),
+            "params": params,
+            "optimizer": optimizer,
             "record": json.dumps(dataclasses.asdict(record)),
-        }
+        },
     )
-    write_whole(path, hashlib.sha256(content).digest() + content)
 
 
-def load(path: Path) -> tuple[Any, SeedRecord] | None:
-    """The parameters and record that `save` wrote, or None before the first save.
+def load(path: Path) -> tuple[Any, list[Any], SeedRecord] | None:
+    """What `save` wrote, or None before the first save.
 
     Raises ValueError where the file is not what was written.
     """
     if not path.exists():
         return None
+    state = load_tree(path)
+    optimizer = state["optimizer"]
+    leaves = [optimizer[str(number)] for number in range(len(optimizer))]
+    return state["params"], leaves, seed_record(json.loads(str(state["record"])))
+
+
+def save_tree(path: Path, tree: Any) -> None:
+    """Write a pytree of arrays; the file appears whole or not at all."""
+    content = serialization.msgpack_serialize(serialization.to_state_dict(tree))
+    write_whole(path, hashlib.sha256(content).digest() + content)
+
+
+def load_tree(path: Path) -> Any:
+    """The tree that `save_tree` wrote, its lists as dicts of "0", "1", ….
+
+    Raises ValueError where the file is not what was written.
+    """
     stored = path.read_bytes()
     digest, content = stored[:32], stored[32:]
     if hashlib.sha256(content).digest() != digest:
@@ -37,5 +55,4 @@ def load(path: Path) -> tuple[Any, SeedRecord] | None:
             f"{path} is damaged (its digest does not fit its content). Remove the folder "
             f"{path.parent} to learn that seed again from the start; nothing else is affected"
         )
-    state = serialization.msgpack_restore(content)
-    return state["params"], seed_record(json.loads(str(state["record"])))
+    return serialization.msgpack_restore(content)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import inspect
+import itertools
 import shlex
 import sys
 from collections.abc import Callable
@@ -14,10 +15,10 @@ from rich.console import Console
 from rich.markup import escape
 from rich.padding import Padding
 
-from experiments import devices, runs, tables, tuning
+from experiments import devices, results, runs, tables, tuning
 from experiments.config import SequenceConfig
-from experiments.data.sequences import split_by_classes
 from experiments.data.types import DataNotFoundError, Task
+from experiments.methods import METHODS
 from experiments.progress import Display
 from experiments.registry import EXPERIMENTS, find
 from experiments.report import write_report
@@ -79,8 +80,8 @@ class Tune(Generic[ConfigT]):
     """Which of the experiment's methods."""
     strengths: tuple[float, ...] = (0.1, 0.2, 0.5, 1.0)
     """The penalty strengths tried."""
-    learning_rates: tuple[float, ...] = (0.02, 0.05)
-    """The learning rates tried, each with each strength, in the place of --learning-rate."""
+    learning_rates: tuple[float, ...] = ()
+    """The learning rates tried, each with each strength; none stands for --learning-rate."""
     out: Path | None = None
     """Folder for results and states; runs/NAME-tuning if not given."""
     devices: DevicesChoice = "one"
@@ -99,6 +100,14 @@ class Report:
     """The folder that a run was given as --out."""
     out: Path | None = None
     """Where the page goes; DIR/report if not given."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Table:
+    """Print the results below a folder as tables in Markdown, one for each experiment."""
+
+    directory: tyro.conf.Positional[Path]
+    """The folder that a run was given as --out."""
 
 
 class Session(NamedTuple):
@@ -149,6 +158,7 @@ def _commands() -> Any:
             tyro.conf.subcommand("tune", description=Tune.__doc__),
         ],
         Annotated[Report, tyro.conf.subcommand("report")],
+        Annotated[Table, tyro.conf.subcommand("table")],
     ]
 
 
@@ -195,6 +205,10 @@ def _execute(command: Any, session: Session) -> None:
                 session.console.print(Padding(text, (0, 0, 1, 4)))
         case Report(directory, out):
             session.console.print(f"report: {write_report(directory, out)}", soft_wrap=True)
+        case Table(directory):
+            found = results.read_all(directory, tuple(METHODS))
+            for name, of_experiment in itertools.groupby(found, key=lambda r: r.experiment):
+                print(f"{name}\n\n{tables.as_markdown(list(of_experiment))}\n")
         case Run(config, method, out):
             runs.method_of(config, method)
             _compare(config, (method,), out, session)
@@ -214,8 +228,8 @@ def _compare(
     name = name_of(config)
     out = out or Path("runs") / name
     tasks = _tasks(name, config)
-    results = [_run(name, config, method, tasks, out, session) for method in methods]
-    session.console.print(tables.comparison(results))
+    measured = [_run(name, config, method, tasks, out, session) for method in methods]
+    session.console.print(tables.comparison(measured, session.console.width))
     session.console.print(
         f"results: {out}   report: {_python()} -m experiments report {out}",
         highlight=False,
@@ -230,20 +244,29 @@ def _python() -> str:
 
 
 def _tune(command: Tune[Any], session: Session) -> None:
-    """Run the grid, print it, name the best point."""
+    """Run the grid, print it, name the best point.
+
+    The first task, in which no strength has a say, is learned once for each learning rate; every
+    strength goes on from the anchors stored there.
+    """
     name = name_of(command.config)
     out = command.out or Path("runs") / f"{name}-tuning"
-    grid = tuning.candidates(
-        command.config, command.method, command.strengths, command.learning_rates
-    )
+    rates = command.learning_rates or (command.config.learning_rate,)
+    grid = tuning.candidates(command.config, command.method, command.strengths, rates)
     tasks = _tasks(name, grid[0].config)
     measured = []
     for candidate in grid:
+        rate = candidate.config.learning_rate
+        first = out / "first_task" / f"learning_rate={rate:g}"
+        plain = dataclasses.replace(command.config, learning_rate=rate)
+        _run(name, plain, command.method, tasks, first, session, stop_after=1)
         folder = out / candidate.name
-        result = _run(name, candidate.config, command.method, tasks, folder, session)
+        result = _run(
+            name, candidate.config, command.method, tasks, folder, session, begin_from=first
+        )
         # With a space, at which a narrow table can break the line.
         measured.append(dataclasses.replace(result, method=candidate.name.replace(",", " ")))
-    session.console.print(tables.comparison(measured))
+    session.console.print(tables.comparison(measured, session.console.width))
     chosen = tuning.best([candidate.name for candidate in grid], measured)
     session.console.print(f"highest accuracy on validation data: {chosen}", highlight=False)
 
@@ -255,20 +278,22 @@ def _run(
     tasks: tuple[Task, ...],
     out: Path,
     session: Session,
+    **options: Any,
 ) -> Result:
-    """One method, with its progress shown."""
+    """One method, with its progress shown; `options` are those of `runs.run`."""
     seeds = range(config.first_seed, config.first_seed + config.seeds)
     names = [task.name for task in tasks]
     with Display(session.console, method, names, config.epochs, seeds) as report:
-        return runs.run(name, config, method, tasks, out, report, session.line, session.mesh)
+        return runs.run(
+            name, config, method, tasks, out, report, session.line, session.mesh, **options
+        )
 
 
 def _tasks(name: str, config: SequenceConfig) -> tuple[Task, ...]:
     """The tasks of the experiment `name` as `config` divides them."""
 
     def load() -> tuple[Task, ...]:
-        splits, held_out = find(name).load(config), config.validation_fraction
-        return split_by_classes(splits, config.classes, validation_fraction=held_out)
+        return find(name).tasks(config)
 
     if devices.several_processes():
         # Where they share a cache, what has to be downloaded and prepared is so once.

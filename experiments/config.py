@@ -7,35 +7,71 @@ from pathlib import Path
 from typing import ClassVar, Literal
 
 from experiments.methods import Method
+from experiments.networks import Scenario
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Search:
+    """Strength and learning rate chosen anew for each task, without data of earlier ones.
+
+    De Lange et al. (2021), "A continual learning survey", section 4: the learning rate with which
+    the new task alone is learned best; then a high strength, halved until the new task's
+    validation accuracy is within a margin of that.
+    """
+
+    enabled: bool = False
+    """Whether to search."""
+    learning_rates: tuple[float, ...] = (1e-2, 5e-3, 1e-3)
+    """Tried without a penalty, the new task alone."""
+    first_strength: float = 1000.0
+    """Where the strength starts."""
+    margin: float = 0.005
+    """How much of the validation accuracy learned alone may be missing, as a fraction of it."""
+    max_halvings: int = 20
+    """After so many the strength stays."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SequenceConfig:
-    """A sequence of classification tasks, one head for each, learned one after the other."""
+    """A sequence of classification tasks, learned one after the other."""
 
     published: ClassVar[Mapping[str, Mapping[str, float]]] = {}
     """Fractions to hold the results against, by source and metric."""
 
-    classes: tuple[tuple[int, ...], ...]
-    """The tasks: which classes each of them tells apart."""
     methods: dict[str, Method]
     """The methods compared, and their settings."""
+    scenario: Scenario = "task"
+    """task: a head for each, and known at test time which. domain: one head for all, which class
+    within the task? class: one head, which class of all tasks?"""
     hidden_sizes: tuple[int, ...]
     """Widths of the hidden layers."""
     epochs: int
     """Passes over a task's training examples."""
+    steps_per_epoch: int | None = None
+    """Steps that count as one pass, for all tasks the same; smaller ones are gone through several
+    times. If not given, an epoch is one pass."""
+    head_warmup_epochs: int = 0
+    """Before them, passes in which the new task's head alone is trained, everything else frozen."""
     batch_size: int
     """Examples per training step."""
+    optimizer: Literal["sgd", "adam"] = "sgd"
+    """Which optimizer."""
+    reset_optimizer: bool = True
+    """Whether each task starts with a fresh state of it."""
     learning_rate: float
     """Learning rate at the start of each task."""
     schedule: Literal["constant", "cosine"] = "cosine"
     """How the learning rate goes on from there, epoch by epoch within a task."""
     momentum: float = 0.9
     """Momentum of stochastic gradient descent."""
+    search: Search = Search()
+    """Strength and learning rate chosen for each task on its own validation examples."""
     validation_fraction: float = 0.0
     """Share of the training examples held out. The share is drawn once, the same for all seeds."""
     evaluate_on: Literal["test", "validation"] = "test"
     """Where accuracy is measured. Settings are chosen on validation, never on test."""
+    class_accuracy: bool = False
+    """Whether accuracy is recorded class by class, too."""
     seeds: int = 3
     """How many random seeds; each gives one run."""
     first_seed: int = 0
@@ -44,28 +80,59 @@ class SequenceConfig:
     """Folder with the data's original files; where absent, MAS_JAX_DATA_DIR, then a download."""
 
     def __post_init__(self) -> None:
-        _require(len(self.classes) >= 1, "classes", self.classes, "at least one task")
         _require(min(self.hidden_sizes, default=0) >= 1, "hidden-sizes", self.hidden_sizes, "≥ 1")
         for name in ("epochs", "batch_size", "seeds"):
             _require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
-        _require(self.first_seed >= 0, "first_seed", self.first_seed, "at least 0")
+        for name in ("first_seed", "head_warmup_epochs"):
+            _require(getattr(self, name) >= 0, name, getattr(self, name), "at least 0")
+        steps = self.steps_per_epoch
+        _require(steps is None or steps >= 1, "steps_per_epoch", steps, "at least 1")
         rate = self.learning_rate
         _require(0 < rate < float("inf"), "learning_rate", rate, "above 0, and finite")
         _require(0 <= self.momentum < 1, "momentum", self.momentum, "in [0, 1)")
+        warmup = self.head_warmup_epochs
+        _require(
+            warmup == 0 or self.scenario == "task",
+            "head_warmup_epochs",
+            warmup,
+            "0 where tasks have no heads of their own (--scenario domain, class)",
+        )
         fraction = self.validation_fraction
         _require(0 <= fraction <= 0.9, "validation_fraction", fraction, "in [0, 0.9]")
         _require(
-            fraction > 0 or self.evaluate_on == "test",
+            fraction > 0 or (self.evaluate_on == "test" and not self.search.enabled),
             "validation_fraction",
             fraction,
-            "above 0 where accuracy is measured on validation examples",
+            "above 0 where something is measured on validation examples",
         )
+        _check_search(self.search)
+
+
+def _check_search(search: Search) -> None:
+    """Raise ValueError, naming the setting, where a search could not work."""
+    rates = search.learning_rates
+    _require(bool(rates) and min(rates) > 0, "search.learning-rates", rates, "above 0")
+    _require(search.first_strength > 0, "search.first-strength", search.first_strength, "above 0")
+    _require(0 <= search.margin < 1, "search.margin", search.margin, "in [0, 1)")
+    _require(search.max_halvings >= 0, "search.max-halvings", search.max_halvings, "at least 0")
 
 
 def _require(good: bool, name: str, value: object, wanted: str) -> None:
     """Raise ValueError, naming the setting, unless `good`."""
     if not good:
         raise ValueError(f"--{name.replace('_', '-')} must be {wanted}, got {value}")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SplitConfig(SequenceConfig):
+    """A sequence cut from one data set by its classes."""
+
+    classes: tuple[tuple[int, ...], ...]
+    """The tasks: which classes each of them tells apart."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _require(len(self.classes) >= 2, "classes", self.classes, "at least two tasks")
 
 
 # What changes no seed's numbers, and the methods, of which the one that runs is added.

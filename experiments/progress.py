@@ -65,7 +65,8 @@ class Display:
             self._started = (now, done)
             return None
         then, done_then = self._started
-        return (self._total - done) * (now - then) / (done - done_then)
+        # A search goes through a task's epochs several times.
+        return (self._total - done) * (now - then) / max(1, done - done_then)
 
     def _short(self, epoch: Epoch, seconds_left: float | None) -> str:
         """One epoch so short that it fits beside the bar into 80 columns."""

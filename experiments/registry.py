@@ -4,21 +4,37 @@ import difflib
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from experiments import split_digits, split_mnist
+from experiments import (
+    adaptation,
+    alpha_order,
+    authors_demo,
+    mixed_characters,
+    permuted_mnist,
+    split_digits,
+    split_mnist,
+)
 from experiments.config import SequenceConfig
-from experiments.data.types import Splits
+from experiments.data.types import Task
 
 
 class Experiment(NamedTuple):
-    """A config with its defaults, and the data it is about."""
+    """A config with its defaults, and the tasks it is about."""
 
     config: SequenceConfig
-    load: Callable[[Any], Splits]
+    tasks: Callable[[Any], tuple[Task, ...]]
 
 
 EXPERIMENTS: dict[str, Experiment] = {
-    "split_digits": Experiment(split_digits.SplitDigits(), split_digits.load),
-    "split_mnist": Experiment(split_mnist.SplitMNIST(), split_mnist.load),
+    "split_digits": Experiment(split_digits.SplitDigits(), split_digits.tasks),
+    "authors_demo": Experiment(authors_demo.AuthorsDemo(), authors_demo.tasks),
+    "split_mnist": Experiment(split_mnist.SplitMNIST(), split_mnist.tasks),
+    "split_mnist_domain": Experiment(split_mnist.SplitMNISTDomain(), split_mnist.tasks),
+    "split_mnist_class": Experiment(split_mnist.SplitMNISTClass(), split_mnist.tasks),
+    "split_mnist_search": Experiment(split_mnist.SplitMNISTSearch(), split_mnist.tasks),
+    "permuted_mnist": Experiment(permuted_mnist.PermutedMNIST(), permuted_mnist.tasks),
+    "mixed_characters": Experiment(mixed_characters.MixedCharacters(), mixed_characters.tasks),
+    "adaptation": Experiment(adaptation.Adaptation(), adaptation.tasks),
+    **{name: Experiment(config, alpha_order.tasks) for name, config in alpha_order.CONFIGS.items()},
 }
 
 

@@ -1,10 +1,12 @@
 """What a run leaves behind: one result.json per method, and how it is read again."""
 
 import dataclasses
+import functools
 import importlib.metadata
 import json
 import os
 import platform
+import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -35,6 +37,12 @@ class SeedRecord:
       seconds: row i holds what task i took, by phase: training, importance, evaluation, saving.
       importance: Ω at the end, per parameter what `histogram` returns; empty for methods
         without one.
+      memory: row i counts bytes of arrays at task i: "parameters" of the network, "kept" by the
+        method from this task to the next, "training" held beside these while the task was learned.
+      chosen: row i holds the "strength" and "learning_rate" that a search chose for task i;
+        empty without a search.
+      class_accuracy: row i holds the accuracy on every class (in the order of the outputs) after
+        learning task i; empty where the experiment does not ask for it.
       made: "command", "versions" and "machine", with the number of devices and processes, of the
         run that learned the last task in it.
     """
@@ -45,6 +53,9 @@ class SeedRecord:
     loss: tuple[tuple[float, ...], ...] = ()
     seconds: tuple[dict[str, float], ...] = ()
     importance: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
+    memory: tuple[dict[str, int], ...] = ()
+    chosen: tuple[dict[str, float], ...] = ()
+    class_accuracy: tuple[tuple[float, ...], ...] = ()
     made: dict[str, Any] = dataclasses.field(default_factory=dict)
 
 
@@ -124,9 +135,25 @@ def summary(result: Result) -> dict[str, tuple[float, float]]:
 
 
 def versions() -> dict[str, str]:
-    """Of Python and of the packages the numbers depend on."""
+    """Of Python, of the packages the numbers depend on and, in a checkout, of this code."""
     packages = {name: importlib.metadata.version(name) for name in VERSIONED_PACKAGES}
-    return {"python": platform.python_version(), **packages}
+    return {"python": platform.python_version(), **packages, **_commit()}
+
+
+@functools.cache
+def _commit() -> dict[str, str]:
+    """The commit that this code is of, with "+" where files have changed since; {} if unknown."""
+    try:
+        here = Path(__file__).parent
+        hash_, changes = (
+            subprocess.run(
+                ["git", *arguments], cwd=here, capture_output=True, text=True, check=True
+            ).stdout.strip()
+            for arguments in (("rev-parse", "--short=12", "HEAD"), ("status", "--porcelain", "-uno"))
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return {}
+    return {"commit": hash_ + "+" * bool(changes)}
 
 
 def machine() -> dict[str, Any]:
@@ -180,17 +207,25 @@ def read(path: Path) -> Result:
 
 def seed_record(plain: dict[str, Any]) -> SeedRecord:
     """A record from what JSON made of it: lists become tuples again."""
-    rows = {name: tuple(map(tuple, plain[name])) for name in ("accuracy", "loss")}
-    sequences = {name: tuple(plain[name]) for name in ("untrained", "seconds")}
+    names = ("accuracy", "loss", "class_accuracy")
+    rows = {name: tuple(map(tuple, plain.get(name, ()))) for name in names}
+    names = ("untrained", "seconds", "memory", "chosen")
+    sequences = {name: tuple(plain.get(name, ())) for name in names}
     return SeedRecord(**{**plain, **rows, **sequences})
 
 
-def read_all(directory: Path) -> list[Result]:
-    """Every result below `directory`, by experiment and method; FileNotFoundError if none."""
+def read_all(directory: Path, order: Sequence[str] = ()) -> list[Result]:
+    """Every result below `directory`, by folder; FileNotFoundError if none.
+
+    Within a folder those of the methods in `order` are in that order, before others.
+    """
     paths = sorted(directory.rglob(FILE_NAME))
     if not paths:
         raise FileNotFoundError(
             f"no {FILE_NAME} below {directory}: wanted the folder of a run, as "
             "`python -m experiments compare NAME --out DIR` makes it"
         )
-    return [read(path) for path in paths]
+    places = {method: place for place, method in enumerate(order)}
+    found = [(path.parent.parent, read(path)) for path in paths]
+    found.sort(key=lambda pair: (pair[0], places.get(pair[1].method, len(places))))
+    return [result for _, result in found]

@@ -3,6 +3,8 @@
 import dataclasses
 import inspect
 import json
+import os
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -16,6 +18,7 @@ from experiments.methods import Method
 from experiments.registry import nearest
 from experiments.results import Result, SeedRecord
 from experiments.sequence import Report
+from experiments.setup import prepare
 
 
 def method_of(config: SequenceConfig, name: str) -> Method:
@@ -34,10 +37,14 @@ def run(
     report: Report,
     command: str,
     mesh: Mesh | None = None,
+    stop_after: int | None = None,
+    begin_from: Path | None = None,
 ) -> Result:
     """Learn every seed that `out` does not hold yet; write and return the result of all.
 
-    On the devices of `mesh`, or on one. Of several processes process 0 alone reads and writes.
+    With `stop_after` no more than so many tasks of each; with `begin_from`, the folder that such a
+    run had as `out`, from the anchors and parameters in there. On the devices of `mesh`, or on one.
+    Of several processes process 0 alone reads and writes.
 
     Everything is kept in `out`/`method`: a folder per seed with its state after each finished
     task, and result.json with all seeds so far, rewritten after each task. Given the same
@@ -51,7 +58,7 @@ def run(
     folder = out / method
     settings = configs.settings(config, method)
     records = devices.from_first(lambda: _records(folder, settings))
-    setup = sequence.prepare(config, learning_method, tasks, mesh)
+    setup = prepare(config, learning_method, tasks, mesh)
     is_test = config.evaluate_on == "test"
     published = config.published if is_test else {}  # those are test numbers
     empty = Result(
@@ -71,14 +78,31 @@ def run(
     def keep(record: SeedRecord) -> None:
         records[record.seed] = record
         result = _with_seeds(empty, records)
-        devices.from_first(lambda: results.write(result, folder / results.FILE_NAME))
+        if stop_after is None:  # else it is no result yet
+            devices.from_first(lambda: results.write(result, folder / results.FILE_NAME))
 
     seeds = range(config.first_seed, config.first_seed + config.seeds)
     for seed in seeds:
-        record = sequence.learn(setup, seed, folder / f"seed_{seed}", report, keep, made)
+        if begin_from is not None:
+            _copy_once(begin_from / method / f"seed_{seed}", folder / f"seed_{seed}")
+        record = sequence.learn(
+            setup, seed, folder / f"seed_{seed}", report, keep, made, stop_after
+        )
         if records.get(seed) != record:
             keep(record)
     return _with_seeds(empty, {seed: records[seed] for seed in seeds})
+
+
+def _copy_once(source: Path, target: Path) -> None:
+    """Copy a seed's folder, whole or not at all, unless it is there."""
+
+    def copy() -> None:
+        if not target.exists():
+            temporary = target.with_name(f"{target.name}.{os.getpid()}.tmp")
+            shutil.copytree(source, temporary)
+            temporary.rename(target)
+
+    devices.from_first(copy)
 
 
 def _records(folder: Path, settings: dict[str, object]) -> dict[int, SeedRecord]:

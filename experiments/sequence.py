@@ -1,87 +1,35 @@
 """One seed: a network learns the tasks of a sequence, one after the other."""
 
 import dataclasses
-import functools
-import math
 import time
 import types
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-import optax
-from jax.sharding import Mesh
 
 from experiments import checkpoint, devices
-from experiments.config import SequenceConfig
-from experiments.data.types import Examples, Task
-from experiments.methods import Learned, Method
-from experiments.networks import MultiHeadMLP, outputs
+from experiments.learning import Epoch, Report, Start, Trained, train
+from experiments.methods import Stage
 from experiments.results import SeedRecord, histogram
-from experiments.training import DeviceExamples, Learner, make_learner, to_device
+from experiments.search import search
+from experiments.setup import Setup
+from experiments.training import Rates, Recorded
 
-
-class Epoch(NamedTuple):
-    """What the progress display is told after each epoch."""
-
-    seed: int
-    task: int
-    epoch: int
-    loss: float
-    accuracy: float
-
-
-Report = Callable[[Epoch], None]
+__all__ = ["Epoch", "Report", "learn"]
 
 STATE_FILE = "state.msgpack"
 """What a seed's folder holds after each task, beside the method's memory."""
 
 
-class Setup(NamedTuple):
-    """What all seeds of one method share: data on the devices and compiled functions."""
+class State(NamedTuple):
+    """What goes on from task to task."""
 
-    config: SequenceConfig
-    method: Method
-    task_names: tuple[str, ...]
-    learner: Learner
-    training: Callable[[int], DeviceExamples]  # a task's, put on the devices when it is learned
-    evaluation: DeviceExamples
-    apply_fn: Callable[..., jax.Array]
-    mesh: Mesh | None  # of the devices that learn; None for one
-
-
-def prepare(
-    config: SequenceConfig, method: Method, tasks: Sequence[Task], mesh: Mesh | None = None
-) -> Setup:
-    """Put the tasks on the devices and build the functions that learn them."""
-    labels = sorted({label for task in tasks for label in task.classes})
-    heads = tuple(tuple(label in task.classes for label in labels) for task in tasks)
-    model = MultiHeadMLP(config.hidden_sizes, heads)
-    sgd = optax.inject_hyperparams(optax.sgd)(config.learning_rate, momentum=config.momentum)
-    optimizer = optax.chain(method.transformation(), sgd)
-
-    indexed = [(index, relabelled(task, labels)) for index, task in enumerate(tasks)]
-    parts = [[indexed[j] for j in method.training_tasks(i)] for i in range(len(tasks))]
-    training = [[(i, task.train) for i, task in part] for part in parts]
-    evaluated = [(i, getattr(task, config.evaluate_on)) for i, task in indexed]
-    length = max(map(_size, training))
-    return Setup(
-        config=config,
-        method=method,
-        task_names=tuple(task.name for task in tasks),
-        learner=make_learner(model, optimizer, config.batch_size, mesh),
-        training=lambda task: to_device(training[task], length, mesh),
-        evaluation=to_device(evaluated, _size(evaluated), mesh),
-        apply_fn=functools.partial(outputs, model),
-        mesh=mesh,
-    )
-
-
-def _size(part: Sequence[tuple[int, Examples]]) -> int:
-    """How many examples there are."""
-    return sum(len(examples.labels) for _, examples in part)
+    params: Any
+    opt_state: Any
+    memory: Any
 
 
 def learn(
@@ -91,41 +39,54 @@ def learn(
     report: Report,
     keep: Callable[[SeedRecord], None] = lambda _: None,
     made: Mapping[str, Any] = types.MappingProxyType({}),
+    stop_after: int | None = None,
 ) -> SeedRecord:
     """Learn the tasks that `folder` does not hold yet; the record of all of them.
 
-    `keep` is given the record after each task learned here, `made` says how it was.
+    `keep` is given the record after each task learned here, `made` says how it was; after
+    `stop_after` tasks it ends early.
 
     What a task draws at random depends on the seed and the task's number alone, so that a run
     that goes on from a finished task ends like one that was never stopped, bit for bit.
     """
     key = jax.random.key(seed)
+    state, record = _begin(setup, key, seed, folder)
+    last = len(setup.task_names) if stop_after is None else stop_after
+    for task in range(len(record.accuracy), last):
+        stage, state, trained, recorded = _learn_task(setup, task, key, state, record, report)
+        state, record = _consolidate(setup, stage, state, record, trained, recorded)
+        record = dataclasses.replace(record, made=dict(made))
+        record = _save(setup, folder, stage, state, record)
+        keep(record)
+    return record
+
+
+def _begin(setup: Setup, key: jax.Array, seed: int, folder: Path) -> tuple[State, SeedRecord]:
+    """The state after the last task that `folder` holds, or that before the first."""
     restored = devices.from_first(lambda: _restore(setup, folder))
+    if restored is not None and restored.params is None:
+        return State(None, None, None), restored.record
+    init_optimizer = setup.learner.init_optimizer
     if restored is None:
         params = setup.learner.init(
             jax.random.fold_in(key, len(setup.task_names)), setup.evaluation
         )
-        memory = None
-        record = SeedRecord(seed=seed, untrained=_evaluate(setup, params))
-    else:
-        record = restored.record
-        params, memory = devices.replicated(setup.mesh, (restored.params, restored.memory))
-
-    for task in range(len(record.accuracy), len(setup.task_names)):
-        examples = setup.training(task)
-        params, info = _train(setup, task, examples, key, params, memory, record, report)
-        learned = Learned(setup.task_names[task], params, examples, setup.apply_fn, setup.mesh)
-        memory, record = _consolidate(setup, learned, memory, record, info)
-        record = dataclasses.replace(record, made=dict(made))
-        record = _save(setup, folder, learned, memory, record)
-        keep(record)
-    return record
+        record = SeedRecord(seed=seed, untrained=_evaluate(setup, params)[0])
+        return State(params, init_optimizer(params), None), record
+    params, memory, leaves = devices.replicated(
+        setup.mesh, (restored.params, restored.memory, restored.optimizer)
+    )
+    opt_state = init_optimizer(params)
+    if leaves:
+        opt_state = jax.tree.unflatten(jax.tree.structure(opt_state), leaves)
+    return State(params, opt_state, memory), restored.record
 
 
 class Restored(NamedTuple):
     """What a folder holds after a finished task, on the host; after the last, the record alone."""
 
     params: Any
+    optimizer: list[Any]  # the leaves of its state; none where each task resets it
     memory: Any
     record: SeedRecord
 
@@ -133,110 +94,129 @@ class Restored(NamedTuple):
 def _restore(setup: Setup, folder: Path) -> Restored | None:
     """The state after the last task that `folder` holds, or None before the first."""
     folder.mkdir(parents=True, exist_ok=True)
-    restored = checkpoint.load(folder / STATE_FILE)
-    if restored is None:
+    stored = checkpoint.load(folder / STATE_FILE)
+    if stored is None:
         return None
-    params, record = restored
-    if len(record.accuracy) == len(setup.task_names):
-        return Restored(None, None, record)
-    latest = setup.task_names[len(record.accuracy) - 1]
-    return Restored(params, setup.method.load_memory(params, folder, latest), record)
+    params, optimizer, record = stored
+    task = len(record.accuracy) - 1
+    if task + 1 == len(setup.task_names):
+        return Restored(None, [], None, record)
+    memory = setup.method.load_memory(params, folder, task, setup.task_names[task])
+    return Restored(params, optimizer, memory, record)
 
 
-def _save(
-    setup: Setup, folder: Path, learned: Learned, memory: Any, record: SeedRecord
-) -> SeedRecord:
+def _save(setup: Setup, folder: Path, stage: Stage, state: State, record: SeedRecord) -> SeedRecord:
     """Keep the state after a task in `folder`; `record`, with the time that took."""
     start = time.perf_counter()
-    devices.from_first(lambda: setup.method.save_memory(jax.device_get(memory), folder, learned))
-    record = _timed(record, saving=time.perf_counter() - start)
     devices.from_first(
-        lambda: checkpoint.save(folder / STATE_FILE, jax.device_get(learned.params), record)
+        lambda: setup.method.save_memory(jax.device_get(state.memory), folder, stage)
     )
+    record = _timed(record, saving=time.perf_counter() - start)
+    kept = [] if setup.config.reset_optimizer else jax.tree.leaves(state.opt_state)
+
+    def write() -> None:
+        params, optimizer = jax.device_get((state.params, kept))
+        checkpoint.save(folder / STATE_FILE, params, optimizer, record)
+
+    devices.from_first(write)
     return record
 
 
-class Trained(NamedTuple):
-    """What training on a task leaves for the record."""
+def _learn_task(
+    setup: Setup, task: int, key: jax.Array, state: State, record: SeedRecord, report: Report
+) -> tuple[Stage, State, Trained, Recorded]:
+    """One task: where the run then stands."""
+    key = jax.random.fold_in(key, task)
+    params, opt_state, memory = state
+    if setup.config.reset_optimizer:
+        opt_state = setup.learner.init_optimizer(params)
+    stage = stage_at(setup, task, params, opt_state, key)
+    recorded = setup.method.record(memory, stage)
+    start = Start(task, record.seed, params, opt_state, memory, setup.training(task), recorded, key)
+    if setup.config.search.enabled:
+        trained = search(setup, start, report)
+    else:
+        rates = Rates(setup.config.learning_rate, setup.method.strength)
+        trained = train(setup, start, rates, report)
+    stage = stage._replace(params=trained.params, opt_state=trained.opt_state)
+    return stage, State(trained.params, trained.opt_state, memory), trained, recorded
 
-    losses: tuple[float, ...]
-    seconds: float
 
-
-def _train(
-    setup: Setup,
-    task: int,
-    examples: DeviceExamples,
-    key: jax.Array,
-    params: Any,
-    memory: Any,
-    record: SeedRecord,
-    report: Report,
-) -> tuple[Any, Trained]:
-    """The parameters after all epochs of one task."""
-    start = time.perf_counter()
-    opt_state = setup.method.begin_task(setup.learner.init_optimizer(params), memory)
-    losses = []
-    for epoch in range(setup.config.epochs):
-        epoch_key = jax.random.fold_in(jax.random.fold_in(key, task), epoch)
-        params, opt_state, info = setup.learner.train_epoch(
-            params, opt_state, examples, epoch_key, learning_rate(setup.config, epoch)
-        )
-        losses.append(float(info.loss))
-        if not math.isfinite(losses[-1]):
-            raise FloatingPointError(
-                f"training diverged: loss {losses[-1]} in epoch {epoch + 1} of task "
-                f"{setup.task_names[task]}, seed {record.seed}. Lower --learning-rate or the "
-                "method's strength"
-            )
-        report(Epoch(record.seed, task, epoch, losses[-1], float(info.accuracy)))
-    return params, Trained(tuple(losses), time.perf_counter() - start)
+def stage_at(setup: Setup, task: int, params: Any, opt_state: Any, key: jax.Array) -> Stage:
+    """What a method is shown of a task."""
+    return Stage(
+        network=setup.network,
+        task=task,
+        name=setup.task_names[task],
+        classes=setup.classes[task],
+        earlier_classes=tuple(label for group in setup.classes[:task] for label in group),
+        labels=setup.labels[task],
+        params=params,
+        opt_state=opt_state,
+        train=setup.measured(task),
+        test=setup.tested(task),
+        # Apart from those of the epochs, which are numbered from 0.
+        key=jax.random.fold_in(key, 2**31),
+        mesh=setup.mesh,
+    )
 
 
 def _consolidate(
-    setup: Setup, learned: Learned, memory: Any, record: SeedRecord, trained: Trained
-) -> tuple[Any, SeedRecord]:
-    """The memory after a task, and the record with what the network can do now."""
+    setup: Setup,
+    stage: Stage,
+    state: State,
+    record: SeedRecord,
+    trained: Trained,
+    recorded: Recorded,
+) -> tuple[State, SeedRecord]:
+    """The state after a task, and the record with what the network can do now."""
     start = time.perf_counter()
-    memory = jax.block_until_ready(setup.method.end_task(memory, learned))
+    memory = jax.block_until_ready(setup.method.end_task(state.memory, stage))
     consolidated = time.perf_counter()
-    accuracy = _evaluate(setup, learned.params)
+    deployed = setup.method.deployed(memory, state.params)
+    per_task, per_class = _evaluate(setup, deployed)
     seconds = {
         "training": trained.seconds,
         "importance": consolidated - start,
         "evaluation": time.perf_counter() - consolidated,
     }
-    return memory, dataclasses.replace(
+    of_class = (per_class,) if setup.config.class_accuracy else ()
+    chosen = (trained.rates._asdict(),) if setup.config.search.enabled else ()
+    return state._replace(memory=memory), dataclasses.replace(
         record,
-        accuracy=(*record.accuracy, accuracy),
+        accuracy=(*record.accuracy, per_task),
+        class_accuracy=(*record.class_accuracy, *of_class),
         loss=(*record.loss, trained.losses),
         seconds=(*record.seconds, seconds),
+        memory=(*record.memory, _bytes(setup, stage, memory, recorded)),
+        chosen=(*record.chosen, *chosen),
         importance=_histograms(setup.method.importance(memory)),
     )
 
 
-def learning_rate(config: SequenceConfig, epoch: int) -> float:
-    """The learning rate of one epoch of a task."""
-    if config.schedule == "constant":
-        return config.learning_rate
-    return config.learning_rate * 0.5 * (1 + math.cos(math.pi * epoch / config.epochs))
+def _bytes(setup: Setup, stage: Stage, memory: Any, recorded: Recorded) -> dict[str, int]:
+    """What the arrays at a task hold: the network, what is kept, what was held while training."""
+    needed_next = [j for j in setup.method.training_tasks(stage.task + 1) if j <= stage.task]
+    # EBLL's encoders, which its loss takes from the memory, are counted there.
+    in_memory = {id(leaf) for leaf in jax.tree.leaves(memory)}
+    held = [leaf for leaf in jax.tree.leaves(recorded) if id(leaf) not in in_memory]
+    return {
+        "parameters": _size(stage.params),
+        "kept": _size(memory) + sum(setup.data_bytes[j] for j in needed_next),
+        "training": _size(held),
+    }
 
 
-def relabelled(task: Task, known: Sequence[int]) -> Task:
-    """`task` with labels replaced by their position in `known`: the number of their output."""
-
-    def rename(examples: Examples) -> Examples:
-        return examples._replace(labels=np.searchsorted(known, examples.labels).astype(np.int32))
-
-    return task._replace(
-        train=rename(task.train), validation=rename(task.validation), test=rename(task.test)
-    )
+def _size(tree: Any) -> int:
+    """Bytes of the arrays in a tree."""
+    return sum(leaf.nbytes for leaf in jax.tree.leaves(tree) if hasattr(leaf, "nbytes"))
 
 
-def _evaluate(setup: Setup, params: Any) -> tuple[float, ...]:
-    """The accuracy on every task."""
-    accuracy = setup.learner.accuracy_per_task(params, setup.evaluation)
-    return tuple(np.asarray(accuracy).tolist())
+def _evaluate(setup: Setup, params: Any) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """The accuracy on every task, and on every class."""
+    accuracy = setup.learner.accuracy(params, setup.evaluation)
+    per_task, per_class = (tuple(np.asarray(values).tolist()) for values in accuracy)
+    return per_task, per_class
 
 
 def _histograms(importance: Any) -> dict[str, dict[str, Any]]:

@@ -2,18 +2,20 @@
 
 import dataclasses
 
-from experiments.config import SequenceConfig
+from experiments.config import SplitConfig
 from experiments.data import digits
-from experiments.data.types import Splits
-from experiments.methods import MAS, FineTune, Joint, Method
+from experiments.data.sequences import split_by_classes
+from experiments.data.types import Task
+from experiments.methods import Method, every_method
 
 
 def _methods() -> dict[str, Method]:
-    return {"finetune": FineTune(), "joint": Joint(), "mas": MAS(strength=1.0)}
+    methods = every_method(mas=1.0)
+    return {name: methods[name] for name in ("finetune", "joint", "mas")}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class SplitDigits(SequenceConfig):
+class SplitDigits(SplitConfig):
     """Five tasks of two digits each, from scikit-learn's bundled 8×8 images.
 
     Claim: with the anchor penalty a small network keeps what it learned; fine-tuned, it does not.
@@ -31,7 +33,8 @@ class SplitDigits(SequenceConfig):
     seeds: int = 5
 
 
-def load(config: SplitDigits) -> Splits:
-    """The digits; nothing of `config` changes them."""
-    del config
-    return digits.load()
+def tasks(config: SplitDigits) -> tuple[Task, ...]:
+    """The digits, cut into tasks."""
+    return split_by_classes(
+        digits.load(), config.classes, validation_fraction=config.validation_fraction
+    )

@@ -21,6 +21,7 @@ def build_engine(apply_fn: ApplyFn, options: Options) -> Engine:
         options.reduce_fn,
         options.microbatch_size,
         options.memory_budget,
+        options.over_outputs,
     )
     vmap = vmap_engine(*arguments)
     if options.engine == "vmap":

@@ -63,11 +63,15 @@ def importance_estimator(
       apply_fn: `apply_fn(params, batch) -> outputs`, batched on axis 0, in evaluation mode. It
         is called with one sample at a time (a batch axis of 1, under `vmap`), so that no
         operation can mix samples.
-      objective: from the outputs for one sample to a scalar; ‖F‖₂² by default.
-      magnitude: "abs" for MAS; "square" for the mean squared gradient (Fisher-like).
+      objective: from the outputs for one sample to a real scalar, ‖F‖₂² by default; or to a real
+        vector (O,), such as `every_output`, which takes O backward passes.
+      magnitude: of a sample's gradient g. "abs" for MAS; "square" for the mean squared gradient
+        (`fisher_estimator` builds on it). Of the gradients g_o of a vector's entries "abs" is
+        Σ_o |g_o|, "square" Σ_o g_o², and "l2" √Σ_o g_o²: with `every_output` the paper's vector
+        output. For a scalar "l2" is "abs".
       reduction: "sample" is Eq. 2. "batch" reproduces what most other code computes, for
         comparison only: |Σ_k g_k| for each batch passed, divided by N at the end, so that it
-        depends on how the stream is cut into batches.
+        depends on how the stream is cut into batches. It is not defined for a vector.
       mask: which parameters carry importance: a pytree of bools like params, a prefix of one,
         or a function from params to that. True is covered. The others, and integer, boolean
         and key leaves, are `optax.MaskedNode()` in Ω.
@@ -81,11 +85,15 @@ def importance_estimator(
         that fail on a network.
       strict: raise if a parameter of more than so many entries keeps a gradient per sample; True
         stands for 65,536.
-      microbatch_size: samples per pass; by default what the memory budget allows.
+      microbatch_size: samples per pass; by default what the memory budget allows. For a vector
+        objective "fused" takes all its entries in one pass, or, one sample at a time, as many
+        as the budget allows; "vmap" takes few or one at a time.
       memory_budget: bytes of per-sample gradients to hold at a time. By default as much as the
         parameters take, for "fused", where those of biases and the like, no larger than
         activations, do not count; 1 MiB, what stays in a core's cache, for "vmap" on a CPU;
-        and at least 256 MiB for both on an accelerator.
+        and at least 256 MiB for both on an accelerator. For a vector objective "fused" counts
+        its entries' cotangents of all activations, too, and goes through as many (sample, entry)
+        pairs at a time as the batch has samples, or as fit into the budget of "vmap" if more.
       mesh: divide each batch among the devices along one axis of it. Parameters may lie on the
         mesh in any way: whole on each device, sharded over other axes, or over this one; Ω lies
         as they do. What lies on one device or on the host is brought there. In a program of
@@ -100,8 +108,9 @@ def importance_estimator(
 
     Raises:
       ValueError: an unknown option; a batch axis missing, unequal or empty; weights of another
-        shape, negative or not finite; outputs without a batch axis; a state of other params; a
-        mesh without the axis, arrays on other devices than its, a batch that does not divide.
+        shape, negative or not finite; outputs without a batch axis; an objective of another
+        shape, or a vector with reduction="batch"; a state of other params; a mesh without the
+        axis, arrays on other devices than its, a batch that does not divide.
       TypeError: a complex parameter that mask does not exclude.
       FallbackError: under `strict`; names the leaf and why it falls back.
       EngineError: engine="fused" failed on this network for a reason of its own.

@@ -8,14 +8,20 @@ import jax
 import jax.numpy as jnp
 
 from mas_jax import checks, objectives
-from mas_jax.types import ApplyFn, Mask, Objective
+from mas_jax.types import ApplyFn, Mask, Objective, OverOutputs
 
-Magnitude = Literal["abs", "square"]
+Magnitude = Literal["abs", "square", "l2"]
 Reduction = Literal["sample", "batch"]
 EngineName = Literal["auto", "fused", "vmap"]
 OnNonFinite = Literal["raise", "skip"]
 
-MAGNITUDES: dict[str, Callable[[jax.Array], jax.Array]] = {"abs": jnp.abs, "square": jnp.square}
+MAGNITUDES: dict[str, Callable[[jax.Array], jax.Array]] = {
+    "abs": jnp.abs,
+    "square": jnp.square,
+    "l2": jnp.abs,
+}
+"""What becomes of one gradient. Those of a vector objective's entries are combined by
+`Options.over_outputs`."""
 
 
 class EstimatorOptions(TypedDict, total=False):
@@ -55,6 +61,13 @@ class Options(NamedTuple):
     def reduce_fn(self) -> Callable[[jax.Array], jax.Array]:
         """What is done to a sample's gradient before it is summed: nothing, for "batch"."""
         return MAGNITUDES[self.magnitude] if self.reduction == "sample" else lambda grads: grads
+
+    @property
+    def over_outputs(self) -> OverOutputs | None:
+        """How the gradients of a vector objective's entries become one; None: not defined."""
+        if self.reduction == "batch":
+            return None
+        return "l2" if self.magnitude == "l2" else "sum"
 
     def mask_tree(self) -> Mask:
         """The mask as the user gave it."""

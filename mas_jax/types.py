@@ -1,7 +1,7 @@
 """Names for what flows through the library."""
 
 from collections.abc import Callable
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Literal, Protocol, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -25,7 +25,12 @@ Mask: TypeAlias = Any
 prefix of it, or a callable from parameters to such a tree. True is anchored."""
 
 Objective: TypeAlias = Callable[[Outputs], jax.Array]
-"""From the outputs for one sample (no batch axis) to the scalar whose gradient is measured."""
+"""From the outputs for one sample (no batch axis) to the scalar whose gradient is measured, or to
+a vector (O,), of whose entries the gradients are."""
+
+OverOutputs: TypeAlias = Literal["sum", "l2"]
+"""What becomes of a sample's gradients g_o of a vector objective's entries: Σ_o red(g_o), or
+√Σ_o g_o²."""
 
 Strength: TypeAlias = jax.typing.ArrayLike | optax.Schedule
 """λ: a number, a scalar array, or a schedule from step count to one of these."""

@@ -11,9 +11,12 @@ import pytest
 
 import mas_jax
 from experiments import checkpoint, devices, results, sequence
-from experiments.methods import FineTune, Learned, mas
+from experiments.methods import Method, Stage
+from experiments.methods.anchored import importance_over
 from experiments.results import SeedRecord
-from experiments.sequence import Epoch, Setup
+from experiments.sequence import Epoch
+from experiments.setup import Setup, prepare
+from experiments.training import Rates, Recorded
 from tests import tiny
 
 MESHES = {"one": None, "all": devices.all_devices()}
@@ -27,14 +30,15 @@ class StopError(Exception):
 def prepared(method: str, devices_used: str, batch_size: int = 16) -> Setup:
     """Compiled once for all tests."""
     config = tiny.Tiny(batch_size=batch_size)
-    return sequence.prepare(config, config.methods[method], tiny.tasks(), MESHES[devices_used])
+    return prepare(config, config.methods[method], tiny.tasks(), MESHES[devices_used])
 
 
 def state_of(folder: Path) -> tuple[Any, SeedRecord]:
     """The parameters and the record in the folder of a seed."""
     state = checkpoint.load(folder / sequence.STATE_FILE)
     assert state is not None
-    return state
+    params, _, record = state
+    return params, record
 
 
 def assert_agree(got: Any, expected: Any) -> None:
@@ -56,6 +60,13 @@ def assert_same_run(folder: Path, expected: Path) -> None:
     if record.importance:
         stores = [mas_jax.AnchorStore(path / "anchors") for path in (folder, expected)]
         assert_agree(*[store.restore("0/5", like=params) for store in stores])
+
+
+def epoch_arguments(setup: Setup, params: Any, opt_state: Any, epoch: int = 0) -> tuple[Any, ...]:
+    """What an epoch of the first task is given."""
+    rates = Rates(0.1 / (epoch + 1), 0.2)
+    data = (setup.training(0), Recorded(), jax.random.key(epoch))
+    return params, opt_state, *data, rates, setup.trained_heads[0]
 
 
 def test_there_are_four_devices() -> None:
@@ -98,8 +109,7 @@ def test_each_device_computes_its_share_of_a_batch() -> None:
     params = setup.learner.init(jax.random.key(0), setup.evaluation)
     opt_state = setup.learner.init_optimizer(params)
     train_epoch: Any = setup.learner.train_epoch
-    arguments = (params, opt_state, setup.training(0), jax.random.key(1), 0.1)
-    text = train_epoch.lower(*arguments).compile().as_text()
+    text = train_epoch.lower(*epoch_arguments(setup, params, opt_state)).compile().as_text()
     assert "all-reduce" in text
     for collective in ("all-gather", "all-to-all", "collective-permute", "reduce-scatter"):
         assert collective not in text
@@ -112,8 +122,10 @@ def test_each_device_computes_its_share_of_a_batch() -> None:
 def test_each_device_measures_importance_on_its_share() -> None:
     setup = prepared("mas", "all")
     params = setup.learner.init(jax.random.key(0), setup.evaluation)
-    arguments = (setup.apply_fn, setup.mesh, params, setup.training(0))
-    text = mas.task_importance.lower(*arguments).compile().as_text()
+    method: Any = setup.method
+    data = ([setup.measured(0)], np.ones(6, np.float32), jax.random.key(0))
+    lowered = importance_over.lower(method.measure, setup.network, setup.mesh, params, *data)
+    text = lowered.compile().as_text()
     assert text is not None
     # Steps of 200 samples.
     shapes = set(re.findall(r"f32\[(\d+),8\]", text))
@@ -124,9 +136,9 @@ def test_each_device_measures_importance_on_its_share() -> None:
 def test_methods_are_told_the_mesh(tmp_path: Path) -> None:
     meshes = []
 
-    class Watching(FineTune):
-        def end_task(self, memory: Any, learned: Learned) -> Any:
-            meshes.append(learned.mesh)
+    class Watching(Method):
+        def end_task(self, memory: Any, stage: Stage) -> Any:
+            meshes.append(stage.mesh)
             return memory
 
     setup = prepared("mas", "all")._replace(method=Watching())
@@ -143,7 +155,7 @@ def test_parameters_and_optimizer_state_are_whole_everywhere_and_compile_once() 
             assert leaf.sharding.is_fully_replicated
             assert len(leaf.sharding.device_set) == 4
         params, opt_state, _ = setup.learner.train_epoch(
-            params, opt_state, setup.training(0), jax.random.key(epoch), 0.1 / (epoch + 1)
+            *epoch_arguments(setup, params, opt_state, epoch)
         )
     train_epoch: Any = setup.learner.train_epoch
     assert train_epoch._cache_size() == 1

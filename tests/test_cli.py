@@ -18,8 +18,7 @@ from tests import tiny
 @pytest.fixture(autouse=True)
 def with_tiny(monkeypatch: pytest.MonkeyPatch) -> None:
     """Register the tiny sequence; its tasks come ready-made."""
-    entry = registry.Experiment(tiny.Tiny(), load=lambda _: tiny.splits())
-    monkeypatch.setitem(registry.EXPERIMENTS, "tiny", entry)
+    monkeypatch.setitem(registry.EXPERIMENTS, "tiny", tiny.EXPERIMENT)
 
 
 def command(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
@@ -99,6 +98,9 @@ def test_tune_names_the_best_point(capsys: pytest.CaptureFixture[str], tmp_path:
         (("run", "tiny", "--epochs", "0"), "--epochs must be at least 1, got 0"),
         (("run", "tiny", "--methods.mas.strength", "-1"), "strength must be a finite number"),
         (("run", "tiny", "--method", "mass"), "did you mean 'mas'?"),
+        (("run", "tiny", "--scenario", "tusk"), "invalid choice 'tusk' for argument '--scenario'"),
+        (("run", "tiny", "--scenario", "tusk"), "Expected one of ('task', 'domain', 'class')"),
+        (("run", "split_mnits"), "Available subcommands: split_digits, authors_demo, split_mnist"),
         (("report", "nowhere"), "no result.json below nowhere"),
     ],
 )
@@ -121,7 +123,7 @@ def test_validation_fraction_reaches_the_data(
 ) -> None:
     seen = []
     monkeypatch.setattr(
-        cli.runs, "run", lambda *arguments: seen.append(arguments[3]) or sys.exit(7)
+        cli.runs, "run", lambda *arguments, **_: seen.append(arguments[3]) or sys.exit(7)
     )
     held_out = ("--validation-fraction", "0.4", "--evaluate-on", "validation")
     status, _, _ = command(capsys, "run", "tiny", *held_out, "--out", str(tmp_path))
@@ -148,7 +150,7 @@ def test_failures_end_with_their_text_and_status(
     status: int,
     text: str,
 ) -> None:
-    def fail(*_: object) -> None:
+    def fail(*_: object, **__: object) -> None:
         raise error
 
     monkeypatch.setattr(cli.runs, "run", fail)

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from experiments import config as configs
+from experiments.config import Search
 from experiments.methods import MAS
 from experiments.registry import EXPERIMENTS, find
 from tests import tiny
@@ -22,7 +23,24 @@ from tests import tiny
         ({"momentum": 1.0}, r"--momentum must be in \[0, 1\)"),
         ({"hidden_sizes": (4, 0)}, "--hidden-sizes must be"),
         ({"hidden_sizes": ()}, "--hidden-sizes must be"),
-        ({"classes": ()}, "--classes must be at least one task"),
+        ({"classes": ()}, "--classes must be at least two tasks"),
+        ({"classes": ((4, 1),)}, r"--classes must be at least two tasks, got \(\(4, 1\),\)"),
+        ({"steps_per_epoch": 0}, "--steps-per-epoch must be at least 1, got 0"),
+        ({"head_warmup_epochs": -1}, "--head-warmup-epochs must be at least 0"),
+        (
+            {"head_warmup_epochs": 1, "scenario": "domain"},
+            "--head-warmup-epochs must be 0 where tasks have no heads of their own",
+        ),
+        (
+            {"head_warmup_epochs": 1, "scenario": "class"},
+            r"--head-warmup-epochs must be 0 .*\(--scenario domain, class\), got 1",
+        ),
+        ({"search": Search(enabled=True)}, "--validation-fraction must be above 0 where"),
+        ({"search": Search(learning_rates=())}, "--search.learning-rates must be above 0"),
+        ({"search": Search(learning_rates=(0.1, -1.0))}, "--search.learning-rates must be above 0"),
+        ({"search": Search(first_strength=0.0)}, "--search.first-strength must be above 0"),
+        ({"search": Search(margin=1.0)}, r"--search.margin must be in \[0, 1\), got 1.0"),
+        ({"search": Search(max_halvings=-1)}, "--search.max-halvings must be at least 0"),
         ({"validation_fraction": 0.95}, r"--validation-fraction must be in \[0, 0.9\]"),
         ({"evaluate_on": "validation"}, "--validation-fraction must be above 0 where"),
     ],
@@ -40,18 +58,21 @@ def test_a_methods_setting_out_of_range_is_named(strength: float) -> None:
 
 def test_settings_are_those_that_change_the_numbers_of_one_method() -> None:
     settings = configs.settings(tiny.Tiny(seeds=7), "mas")
-    assert settings["method"] == {"name": "mas", "strength": 0.2, "rule": "sum"}
+    assert settings["method"] == {
+        "name": "mas", "strength": 0.2, "output": "squared_norm", "data": "train", "only": [],
+        "rule": "sum",
+    }  # fmt: skip
     assert settings == configs.settings(tiny.Tiny(seeds=8, first_seed=2), "mas")
     assert settings != configs.settings(tiny.Tiny(epochs=9), "mas")
     assert not settings.keys() & {"seeds", "first_seed", "data_dir", "methods"}
 
 
-def test_every_experiment_says_claim_run_time_and_command() -> None:
-    for name, experiment in EXPERIMENTS.items():
-        description = type(experiment.config).__doc__ or ""
-        assert "Claim:" in description
-        assert "Run time:" in description
-        assert f"python -m experiments compare {name}" in description
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_every_experiment_says_claim_run_time_and_command(name: str) -> None:
+    description = type(EXPERIMENTS[name].config).__doc__ or ""
+    assert "Claim:" in description
+    assert "Run time:" in description
+    assert f"python -m experiments compare {name}" in description
 
 
 def test_an_unknown_experiment_is_answered_with_the_nearest() -> None:

@@ -15,9 +15,9 @@ import pytest
 
 from experiments import cli, devices, results, runs, sequence, split_digits
 from experiments import config as configs
-from experiments.data.sequences import split_by_classes
 from experiments.results import Result
 from experiments.sequence import Epoch
+from experiments.setup import prepare
 from tests import tiny
 
 ROOT = Path(__file__).parents[1]
@@ -151,8 +151,8 @@ def test_only_all_devices_join_other_processes(
 ) -> None:
     meshes = []
 
-    def run(*arguments: Any) -> None:
-        meshes.append(arguments[-1])
+    def run(*arguments: Any, **_: Any) -> None:
+        meshes.append(arguments[7])
         sys.exit(7)
 
     monkeypatch.setattr(cli.runs, "run", run)
@@ -277,7 +277,7 @@ def test_a_command_in_two_slurm_tasks_is_one_run_and_process_0_writes_it(tmp_pat
 
     file = folders[0] / "out" / "finetune" / results.FILE_NAME
     config = split_digits.SplitDigits(seeds=1, epochs=1)
-    tasks = split_by_classes(split_digits.load(config), config.classes, validation_fraction=0.0)
+    tasks = split_digits.tasks(config)
     expected = runs.run(
         "split_digits", config, "finetune", tasks, tmp_path / "one", lambda _: None, "one process"
     )
@@ -310,7 +310,7 @@ def test_two_processes_go_on_with_a_stopped_run_and_share_their_errors(tmp_path:
             raise StopError
 
     config = tiny.Tiny(seeds=1)
-    setup = sequence.prepare(config, config.methods["mas"], tiny.tasks())
+    setup = prepare(config, config.methods["mas"], tiny.tasks())
     whole = sequence.learn(setup, 0, tmp_path / "whole", lambda _: None)
     stopped = tmp_path / "run" / "mas"
     with pytest.raises(StopError):

@@ -539,7 +539,7 @@ def test_a_gradient_that_overflows_names_its_leaf():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"magnitude": "cube"}, "magnitude must be one of 'abs', 'square', got 'cube'"),
+        ({"magnitude": "cube"}, "magnitude must be one of 'abs', 'square', 'l2', got 'cube'"),
         ({"reduction": "mean"}, "reduction must be one of 'sample', 'batch', got 'mean'"),
         ({"engine": "warp"}, "engine must be one of 'auto', 'fused', 'vmap', got 'warp'"),
         ({"on_nonfinite": "warn"}, "on_nonfinite must be one of 'raise', 'skip', got 'warn'"),

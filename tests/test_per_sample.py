@@ -155,12 +155,13 @@ def test_outputs_without_the_batch_axis_are_refused(apply_fn, message):
 @pytest.mark.parametrize(
     ("objective", "got"),
     [
-        (lambda outputs: outputs, r"float32\[3\]"),
+        (lambda outputs: outputs[None], r"float32\[1, 3\]"),
+        (lambda outputs: outputs[:0], r"float32\[0\]"),
         (lambda outputs: jnp.argmax(outputs), r"int32\[\]"),
         (lambda outputs: jax.lax.complex(*outputs[:2]), r"complex64\[\]"),
     ],
 )
-def test_objectives_must_return_a_real_scalar(objective, got):
+def test_objectives_must_return_a_real_scalar_or_vector(objective, got):
     engine = per_sample.vmap_engine(linear, objective, jnp.abs)
     with pytest.raises(ValueError, match="objective must return a real scalar.*got " + got):
         run(engine, {"kernel": jnp.ones((2, 3))}, jnp.ones((4, 2)))

@@ -26,7 +26,10 @@ def test_result_holds_what_the_report_needs(tmp_path: Path) -> None:
     stored = json.loads((tmp_path / "mas" / "result.json").read_text())
     assert stored["format"] == 1
     assert stored["tasks"] == ["4/1", "2/3", "0/5"]
-    assert stored["config"]["method"] == {"name": "mas", "strength": 0.2, "rule": "sum"}
+    assert stored["config"]["method"] == {
+        "name": "mas", "strength": 0.2, "output": "squared_norm", "data": "train", "only": [],
+        "rule": "sum",
+    }  # fmt: skip
     assert stored["config"]["epochs"] == 3
     assert stored["versions"].keys() >= {"python", "jax", "mas-jax"}
     (record,) = stored["seeds"]

@@ -14,9 +14,9 @@ import pytest
 import mas_jax
 from experiments import checkpoint, sequence
 from experiments.methods import MAS
-from experiments.networks import TRUNK_ONLY
 from experiments.results import SeedRecord
-from experiments.sequence import Epoch, Setup
+from experiments.sequence import Epoch
+from experiments.setup import Setup, learning_rate, prepare
 from tests import tiny
 
 
@@ -27,7 +27,7 @@ class StopError(Exception):
 @functools.cache
 def prepared(method: str) -> Setup:
     """Compiled once for all tests."""
-    return sequence.prepare(tiny.Tiny(), tiny.Tiny().methods[method], tiny.tasks())
+    return prepare(tiny.Tiny(), tiny.Tiny().methods[method], tiny.tasks())
 
 
 def learn(
@@ -65,11 +65,11 @@ def test_a_run_stopped_between_anchor_and_state_goes_on(
     whole = learn("mas", tmp_path / "whole")
     save, saved = checkpoint.save, []
 
-    def stop_at_second(path: Path, params: Any, record: SeedRecord) -> None:
+    def stop_at_second(path: Path, params: Any, optimizer: Any, record: SeedRecord) -> None:
         saved.append(record)
         if len(saved) == 2:
             raise StopError
-        save(path, params, record)
+        save(path, params, optimizer, record)
 
     with monkeypatch.context() as patch:
         patch.setattr(checkpoint, "save", stop_at_second)
@@ -102,7 +102,7 @@ def test_mas_moves_less_of_what_mattered_than_finetuning_does(tmp_path: Path) ->
 
 
 def test_strength_0_is_finetuning(tmp_path: Path) -> None:
-    free = sequence.prepare(tiny.Tiny(), MAS(strength=0.0), tiny.tasks())
+    free = prepare(tiny.Tiny(), MAS(strength=0.0), tiny.tasks())
     record = sequence.learn(free, 0, tmp_path / "free", lambda _: None)
     assert record.accuracy == learn("finetune", tmp_path / "finetune").accuracy
 
@@ -129,7 +129,9 @@ def test_the_last_stored_anchor_adds_the_last_tasks_importance(tmp_path: Path) -
 
     # The last task's examples without their filling, through the library's host loop.
     real = jax.tree.map(lambda x: x[: int(setup.training(2).size)], setup.training(2).batch)
-    omega = mas_jax.estimate_importance(setup.apply_fn, params, [real], mask=TRUNK_ONLY)
+    omega = mas_jax.estimate_importance(
+        setup.network.outputs, params, [real], mask={"trunk": True, "heads": False}
+    )
     jax.tree.map(
         lambda a, b, c: np.testing.assert_allclose(a + b, c, rtol=1e-5),
         before.importance, omega, last.importance,
@@ -138,7 +140,7 @@ def test_the_last_stored_anchor_adds_the_last_tasks_importance(tmp_path: Path) -
 
 def test_training_that_diverges_says_what_to_lower(tmp_path: Path) -> None:
     config = dataclasses.replace(tiny.Tiny(), learning_rate=1e30)
-    setup = sequence.prepare(config, config.methods["finetune"], tiny.tasks())
+    setup = prepare(config, config.methods["finetune"], tiny.tasks())
     with pytest.raises(FloatingPointError, match=r"diverged: loss .* task 4/1.*--learning-rate"):
         sequence.learn(setup, 0, tmp_path, lambda _: None)
 
@@ -154,19 +156,19 @@ def test_a_damaged_state_is_refused_by_name(tmp_path: Path) -> None:
 
 
 def test_learning_rate_falls_along_a_cosine_within_a_task() -> None:
-    config = dataclasses.replace(tiny.Tiny(), epochs=4, learning_rate=0.2)
-    rates = [sequence.learning_rate(config, epoch) for epoch in range(4)]
+    config = tiny.Tiny()
+    rates = [learning_rate(config, 0.2, epoch, 4) for epoch in range(4)]
     # 0.2 · (1 + cos(π e / 4)) / 2 for e = 0 … 3, with cos(π/4) = 0.70711.
     np.testing.assert_allclose(rates, [0.2, 0.170711, 0.1, 0.029289], atol=1e-6)
     constant = dataclasses.replace(config, schedule="constant")
-    assert [sequence.learning_rate(constant, epoch) for epoch in (0, 3)] == [0.2, 0.2]
+    assert [learning_rate(constant, 0.2, epoch, 4) for epoch in (0, 3)] == [0.2, 0.2]
 
 
 def test_accuracy_is_measured_on_the_examples_asked_for() -> None:
     tasks = tiny.tasks(validation_fraction=0.2)
     for part in ("validation", "test"):
         config = dataclasses.replace(tiny.Tiny(), validation_fraction=0.2, evaluate_on=part)
-        setup = sequence.prepare(config, config.methods["mas"], tasks)
+        setup = prepare(config, config.methods["mas"], tasks)
         expected = np.concatenate([getattr(task, part).inputs for task in tasks])
         np.testing.assert_array_equal(setup.evaluation.batch.inputs, expected)
         # Nothing that is held out is trained on.
@@ -194,7 +196,7 @@ def test_the_rule_adds_up_importance(tmp_path: Path) -> None:
     kernels = {}
     for rule in ("sum", "max"):
         # At strength 0 both learn the same, so that only the rule differs.
-        setup = sequence.prepare(tiny.Tiny(), MAS(strength=0.0, rule=rule), tiny.tasks())
+        setup = prepare(tiny.Tiny(), MAS(strength=0.0, rule=rule), tiny.tasks())
         sequence.learn(setup, 0, tmp_path / rule, lambda _: None)
         params = setup.learner.init(jax.random.key(0), setup.evaluation)
         store = mas_jax.AnchorStore(tmp_path / rule / "anchors")

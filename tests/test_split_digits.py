@@ -6,16 +6,16 @@ from pathlib import Path
 import numpy as np
 
 from experiments import sequence, split_digits
-from experiments.data.sequences import split_by_classes
+from experiments.setup import prepare
 from mas_jax import metrics
 
 
 def test_mas_keeps_what_finetuning_forgets(tmp_path: Path) -> None:
     config = dataclasses.replace(split_digits.SplitDigits(), epochs=8)
-    tasks = split_by_classes(split_digits.load(config), config.classes, validation_fraction=0.0)
+    tasks = split_digits.tasks(config)
     matrices = {}
     for name in ("finetune", "mas"):
-        setup = sequence.prepare(config, config.methods[name], tasks)
+        setup = prepare(config, config.methods[name], tasks)
         record = sequence.learn(setup, 0, tmp_path / name, lambda _: None)
         matrices[name] = np.array(record.accuracy)
     assert metrics.forgetting(matrices["finetune"]) > 0.02

@@ -1,4 +1,6 @@
-"""One compiled epoch: every example once, filling never counts, heads stay apart."""
+"""One compiled epoch: filling never counts, heads stay apart, an extra loss is added."""
+
+from typing import Any
 
 import chex
 import jax
@@ -7,13 +9,13 @@ import numpy as np
 import optax
 import pytest
 
-from experiments import networks, training
 from experiments.data.types import Examples
-from experiments.networks import MultiHeadMLP
-from experiments.training import DeviceExamples, Learner, make_learner, to_device
+from experiments.examples import DeviceExamples, to_device
+from experiments.networks import Batch, Network
+from experiments.training import Learner, Rates, Recorded, make_learner
 
 HEADS = ((True, True, False, False), (False, False, True, True))
-MODEL = MultiHeadMLP((5,), HEADS)
+NETWORK = Network((5,), HEADS)
 
 
 def some_examples(size: int, label_offset: int = 0) -> Examples:
@@ -22,42 +24,40 @@ def some_examples(size: int, label_offset: int = 0) -> Examples:
     return Examples(rng.normal(size=(size, 3)).astype(np.float32), labels)
 
 
+def squared_outputs(
+    network: Network, params: Any, batch: Batch, targets: Any, constants: Any
+) -> jax.Array:
+    """Σ_c a (F_c − t)², with a target t of each example and a constant a."""
+    outputs = network.all_outputs(params, batch)
+    return constants * jnp.sum((outputs - targets[:, None]) ** 2, axis=1)
+
+
 def sgd_learner(batch_size: int) -> Learner:
     sgd = optax.inject_hyperparams(optax.sgd)(0.1, momentum=0.9)
-    return make_learner(MODEL, sgd, batch_size)
+    return make_learner(NETWORK, sgd, sgd, squared_outputs, batch_size)
+
+
+def one_epoch(
+    learner: Learner,
+    params: Any,
+    opt_state: Any,
+    examples: DeviceExamples,
+    *,
+    recorded: Recorded = Recorded(),
+    strength: float = 0.0,
+    trained: tuple[bool, ...] = (True,) * 4,
+) -> Any:
+    """What an epoch at rate 0.1 returns."""
+    rates = Rates(0.1, strength)
+    return learner.train_epoch(
+        params, opt_state, examples, recorded, jax.random.key(1), rates, np.array(trained)
+    )
 
 
 def trained(learner: Learner, examples: DeviceExamples, seed: int = 0) -> tuple[dict, float]:
     params = learner.init(jax.random.key(seed), examples)
-    params, _, info = learner.train_epoch(
-        params, learner.init_optimizer(params), examples, jax.random.key(1), 0.1
-    )
+    params, _, info = one_epoch(learner, params, learner.init_optimizer(params), examples)
     return params, float(info.loss)
-
-
-def test_shuffled_batches_hold_each_example_once_and_filling_at_weight_0() -> None:
-    examples = to_device([(0, some_examples(13))], length=20)
-    rows, weights = training.shuffled_batches(jax.random.key(0), examples, batch_size=8)
-    assert rows.shape == weights.shape == (3, 8)
-    real = np.asarray(rows)[np.asarray(weights) > 0]
-    assert sorted(real.tolist()) == list(range(13))
-    assert np.asarray(weights).ravel().tolist() == [1.0] * 13 + [0.0] * 11
-
-
-def test_shuffle_depends_on_the_key() -> None:
-    examples = to_device([(0, some_examples(50))], length=50)
-    first, second = (
-        training.shuffled_batches(jax.random.key(seed), examples, 10)[0] for seed in (0, 1)
-    )
-    assert (first != second).any()
-
-
-def test_batches_cover_the_examples_in_order() -> None:
-    examples = to_device([(0, some_examples(5)), (1, some_examples(4, 2))], length=11)
-    batch, weights = training.batches(examples, batch_size=4)
-    assert np.asarray(weights).ravel().tolist() == [1.0] * 9 + [0.0] * 3
-    assert np.asarray(batch.tasks).ravel()[:9].tolist() == [0] * 5 + [1] * 4
-    np.testing.assert_array_equal(batch.inputs.reshape(12, 3)[:9], examples.batch.inputs[:9])
 
 
 def test_filling_changes_nothing_in_an_epoch_whose_batches_are_whole() -> None:
@@ -107,11 +107,9 @@ def test_training_accuracy_counts_real_examples() -> None:
     examples = to_device([(0, some_examples(7))], length=30)
     learner = sgd_learner(30)
     params = learner.init(jax.random.key(0), examples)
-    hits = np.asarray(networks.logits(MODEL, params, examples.batch))[:7].argmax(1)
+    hits = np.asarray(NETWORK.logits(params, examples.batch))[:7].argmax(1)
     expected = (hits == np.asarray(examples.labels)[:7]).mean()
-    _, _, info = learner.train_epoch(
-        params, learner.init_optimizer(params), examples, jax.random.key(1), 0.1
-    )
+    _, _, info = one_epoch(learner, params, learner.init_optimizer(params), examples)
     assert float(info.accuracy) == pytest.approx(expected)  # one step: seen before it moves
 
 
@@ -128,19 +126,19 @@ def test_accuracy_per_task_counts_real_examples_of_each_task() -> None:
     examples = to_device([(0, some_examples(7)), (1, some_examples(9, 2))], length=40)
     learner = sgd_learner(8)
     params = learner.init(jax.random.key(3), examples)
-    logits = np.asarray(networks.logits(MODEL, params, examples.batch))[:16]
+    logits = np.asarray(NETWORK.logits(params, examples.batch))[:16]
     hits = logits.argmax(1) == np.asarray(examples.labels)[:16]
     expected = [hits[:7].mean(), hits[7:].mean()]
-    np.testing.assert_allclose(learner.accuracy_per_task(params, examples), expected, rtol=1e-6)
+    np.testing.assert_allclose(learner.accuracy(params, examples).per_task, expected, rtol=1e-6)
 
 
 def test_outputs_of_other_heads_are_zero_and_out_of_the_running() -> None:
     examples = to_device([(1, some_examples(6, 2))], length=6)
     params = sgd_learner(8).init(jax.random.key(0), examples)
-    outputs = networks.outputs(MODEL, params, examples.batch)
+    outputs = NETWORK.outputs(params, examples.batch)
     assert (np.asarray(outputs)[:, :2] == 0).all()
     assert (np.asarray(outputs)[:, 2:] != 0).all()
-    masked = networks.logits(MODEL, params, examples.batch)
+    masked = NETWORK.logits(params, examples.batch)
     assert set(np.asarray(masked.argmax(1)).tolist()) <= {2, 3}
 
 
@@ -148,4 +146,77 @@ def test_tasks_of_different_sizes_share_one_compilation() -> None:
     learner = sgd_learner(8)
     for size in (9, 20, 15):
         trained(learner, to_device([(0, some_examples(size))], length=20))
+    assert learner.train_epoch._cache_size() == 1  # type: ignore[attr-defined]
+
+
+def test_accuracy_per_class_counts_real_examples_of_each_class() -> None:
+    examples = to_device([(0, some_examples(8)), (1, some_examples(8, 2))], length=40)
+    learner = sgd_learner(8)
+    params = learner.init(jax.random.key(3), examples)
+    labels = np.asarray(examples.labels)[:16]
+    hits = np.asarray(NETWORK.logits(params, examples.batch))[:16].argmax(1) == labels
+    expected = [hits[labels == label].mean() for label in range(4)]
+    per_class = learner.accuracy(params, examples).per_class
+    np.testing.assert_allclose(per_class, expected, rtol=1e-6)
+    only_first = learner.accuracy(params, to_device([(0, some_examples(8))], length=40))
+    assert np.isnan(only_first.per_class).tolist() == [False, False, True, True]
+    assert np.isnan(only_first.per_task).tolist() == [False, True]
+
+
+def test_the_extra_loss_of_recorded_targets_is_added_times_the_strength() -> None:
+    # One step of 7 real rows of 12. SGD moves by −0.1 times the gradient, so that what the extra
+    # loss adds is −0.1 λ times its own: the mean over the 7 of a Σ_c (F_c − t)².
+    examples = to_device([(0, some_examples(7))], length=12)
+    targets = jnp.linspace(-1.0, 1.0, 12)
+    learner = sgd_learner(12)
+    params = learner.init(jax.random.key(0), examples)
+
+    def extra(params: Any) -> jax.Array:
+        real = jax.tree.map(lambda x: x[:7], examples.batch)
+        return jnp.mean(squared_outputs(NETWORK, params, real, targets[:7], 0.5))
+
+    added = jax.tree.map(lambda grad: -0.1 * 3.0 * grad, jax.grad(extra)(params))
+    start = jax.tree.map(jnp.copy, params)
+    plain = trained(learner, examples)[0]
+    recorded = Recorded(targets, jnp.float32(0.5))
+    held, _, info = one_epoch(
+        learner, params, learner.init_optimizer(params), examples, recorded=recorded, strength=3.0
+    )
+    expected = jax.tree.map(lambda p, a: p + a, plain, added)
+    chex.assert_trees_all_close(held, expected, rtol=1e-4, atol=1e-5)
+    # The loss that is shown is the cross-entropy alone.
+    assert float(info.loss) == pytest.approx(trained(learner, examples)[1], rel=1e-5)
+    assert not np.allclose(
+        start["trunk"]["hidden_0"]["kernel"], held["trunk"]["hidden_0"]["kernel"]
+    )
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: optax.inject_hyperparams(optax.adam)(0.1),
+        lambda: optax.inject_hyperparams(optax.sgd)(0.1, momentum=0.9),
+    ],
+)
+def test_momentum_from_before_does_not_move_heads_that_rest(make: Any) -> None:
+    base = make()
+    learner = make_learner(NETWORK, base, base, squared_outputs, 8)
+    first, second = (to_device([(i, some_examples(20, 2 * i))], length=20) for i in (0, 1))
+    params = learner.init(jax.random.key(0), first)
+    state = learner.init_optimizer(params)
+    params, state, _ = one_epoch(learner, params, state, first, trained=(True, True, False, False))
+    before = jax.tree.map(np.array, params["heads"])
+    after, _, _ = one_epoch(learner, params, state, second, trained=(False, False, True, True))
+    for name in ("kernel", "bias"):
+        np.testing.assert_array_equal(after["heads"][name][..., :2], before[name][..., :2])
+        assert (after["heads"][name][..., 2:] != before[name][..., 2:]).all()
+
+
+def test_rates_change_without_compiling_again() -> None:
+    learner = sgd_learner(8)
+    examples = to_device([(0, some_examples(20))], length=20)
+    params = learner.init(jax.random.key(0), examples)
+    state = learner.init_optimizer(params)
+    for strength in (0.0, 1.0, 2.0):
+        params, state, _ = one_epoch(learner, params, state, examples, strength=strength)
     assert learner.train_epoch._cache_size() == 1  # type: ignore[attr-defined]

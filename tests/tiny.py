@@ -6,18 +6,20 @@ from typing import ClassVar
 
 import numpy as np
 
-from experiments.config import SequenceConfig
+from experiments.config import SplitConfig
 from experiments.data.sequences import split_by_classes
 from experiments.data.types import Examples, Splits, Task
-from experiments.methods import MAS, FineTune, Joint, Method
+from experiments.methods import MAS, METHODS, Method
+from experiments.registry import Experiment
 
 
 def _methods() -> dict[str, Method]:
-    return {"finetune": FineTune(), "joint": Joint(), "mas": MAS(strength=0.2)}
+    plain = {name: METHODS[name] for name in ("finetune", "joint")}
+    return {**plain, "mas": MAS(strength=0.2)}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Tiny(SequenceConfig):
+class Tiny(SplitConfig):
     """Three tasks of two clusters in eight dimensions."""
 
     published: ClassVar[Mapping[str, Mapping[str, float]]] = {
@@ -49,3 +51,7 @@ def splits() -> Splits:
 def tasks(validation_fraction: float = 0.0) -> tuple[Task, ...]:
     """The splits cut into tasks, 75 examples each."""
     return split_by_classes(splits(), Tiny().classes, validation_fraction=validation_fraction)
+
+
+EXPERIMENT = Experiment(Tiny(), lambda config: tasks(config.validation_fraction))
+"""What a test registers."""

@@ -1,24 +1,35 @@
 """What a continual-learning method is: what it adds to plain training on each new task."""
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import jax
 import optax
 from jax.sharding import Mesh
 
-from experiments.networks import Batch
-from experiments.training import DeviceExamples
+from experiments import checkpoint
+from experiments.data.types import Task
+from experiments.examples import DeviceExamples
+from experiments.networks import Batch, Network
+from experiments.training import Recorded
 
 
-class Learned(NamedTuple):
-    """What a method is shown of a task that has just been learned."""
+class Stage(NamedTuple):
+    """Where a run stands: about to learn a task, or just done with it."""
 
-    name: str
+    network: Network
+    task: int
+    name: str  # the task's
+    classes: tuple[int, ...]  # the task's
+    earlier_classes: tuple[int, ...]  # those of the tasks before
+    labels: tuple[int, ...]  # the class that each output stands for
     params: Any
-    examples: DeviceExamples  # the task's training examples
-    apply_fn: Callable[[Any, Batch], Any]  # the network's outputs, other tasks' heads at 0
+    opt_state: Any
+    train: DeviceExamples  # the task's training examples
+    test: DeviceExamples  # those it is evaluated on
+    key: jax.Array  # for what the method draws at random
     mesh: Mesh | None = None  # of all devices, where the run uses them
 
 
@@ -30,33 +41,70 @@ class Method:
     given and returns, None before the first task.
     """
 
-    def transformation(self) -> optax.GradientTransformation:
-        """What is chained before the optimizer."""
-        return optax.identity()
+    strength = 0.0
+    """λ, the weight of what the method adds; a field in those that have one."""
+
+    def check(self, tasks: Sequence[Task], network: Network) -> None:
+        """Raise ValueError where the method cannot learn `tasks`, or not with `network`."""
+        del tasks, network
+
+    def optimizer(
+        self, base: optax.GradientTransformation, network: Network
+    ) -> optax.GradientTransformation:
+        """What trains; `base` is the optimizer alone. A hyperparameter "strength" in it is λ."""
+        del network
+        return base
 
     def training_tasks(self, task: int) -> Sequence[int]:
         """The tasks whose training examples are used while `task` is learned."""
         return (task,)
 
-    def begin_task(self, opt_state: Any, memory: Any) -> Any:
-        """The optimizer's state for a new task, given a fresh one."""
-        del memory
+    def trained_heads(self, task: int) -> Sequence[int]:
+        """The tasks whose heads learn while `task` is learned."""
+        return self.training_tasks(task)
+
+    def epochs(self, epochs: int) -> int:
+        """Passes over a task's training examples, given the experiment's number."""
+        return epochs
+
+    def begin_task(self, opt_state: Any, memory: Any, params: Any) -> Any:
+        """The optimizer's state for a new task."""
+        del memory, params
         return opt_state
 
-    def end_task(self, memory: Any, learned: Learned) -> Any:
+    def record(self, memory: Any, stage: Stage) -> Recorded:
+        """What `extra_loss` holds the new task against; before the first task nothing."""
+        del memory, stage
+        return Recorded()
+
+    def extra_loss(
+        self, network: Network, params: Any, batch: Batch, targets: Any, constants: Any
+    ) -> jax.Array:
+        """(B,): what is added to the cross-entropy, times λ, where `record` returned targets."""
+        raise NotImplementedError("a method that records targets has a loss for them")
+
+    def end_task(self, memory: Any, stage: Stage) -> Any:
         """The memory after a task."""
-        del learned
+        del stage
         return memory
 
-    def save_memory(self, memory: Any, folder: Path, learned: Learned) -> None:
+    def deployed(self, memory: Any, params: Any) -> Any:
+        """The parameters that answer after a task; learning goes on from `params`."""
+        del memory
+        return params
+
+    def save_memory(self, memory: Any, folder: Path, stage: Stage) -> None:
         """Keep the memory, given as NumPy arrays, on disk.
 
         Done again for the same task, it leaves the same thing. Of several processes one does it.
         """
+        checkpoint.save_tree(folder / f"memory_{stage.task}.msgpack", memory)
+        (folder / f"memory_{stage.task - 2}.msgpack").unlink(missing_ok=True)
 
-    def load_memory(self, params: Any, folder: Path, task: str) -> Any:
-        """The memory that `save_memory` kept after `task`; `params` as NumPy arrays."""
-        del params, folder, task
+    def load_memory(self, params: Any, folder: Path, task: int, name: str) -> Any:
+        """The memory that `save_memory` kept after a task; `params` as NumPy arrays."""
+        del params, name
+        return checkpoint.load_tree(folder / f"memory_{task}.msgpack")
 
     def importance(self, memory: Any) -> Any:
         """Ω in the memory, for the report's histograms; None for a method without one."""

@@ -8,3 +8,6 @@ from experiments.methods.base import Method
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class FineTune(Method):
     """Fine-tuning: no protection of earlier tasks. The lower reference."""
+
+
+METHODS = {"finetune": FineTune()}

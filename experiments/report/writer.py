@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from experiments import results
+from experiments.methods import METHODS
 from experiments.report import pairs
 from experiments.report.page import page
 from experiments.report.pictures import files, pairs_picture, section_pictures, slug
@@ -28,7 +29,7 @@ def write_report(directory: Path, out: Path | None = None) -> Path:
     """
     compared = pairs.read_all(directory)
     alone = compared and not any(directory.rglob(results.FILE_NAME))
-    parts = sections([] if alone else results.read_all(directory))
+    parts = sections([] if alone else results.read_all(directory, tuple(METHODS)))
     drawn = [
         (section, section_pictures(section, f"{number}-{slug(section.experiment)}"))
         for number, section in enumerate(parts, start=1)

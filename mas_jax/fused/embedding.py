@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jax.lax import GatherScatterMode
 
 from mas_jax.fused.products import Work
-from mas_jax.per_sample import ReduceFn
+from mas_jax.per_sample import ReduceFn, VectorMagnitude
 
 CLIPPING = {GatherScatterMode.CLIP, GatherScatterMode.PROMISE_IN_BOUNDS}
 DROPPING = {GatherScatterMode.FILL_OR_DROP}
@@ -38,11 +38,36 @@ class Lookup(NamedTuple):
     ) -> jax.Array:
         """Σ_k w_k red(g_k), of the table's shape, accumulated in `dtype`; x_B are the indices."""
         rows_BxT, merged_BxTxD = jax.vmap(self._merged)(x_B, dy_B.astype(dtype))
+        return self._scattered(reduce_fn, dtype, rows_BxT, merged_BxTxD, weights_B)
+
+    def sum_over_outputs(
+        self,
+        magnitude: VectorMagnitude,
+        dtype: Any,
+        x_B: jax.Array,
+        dy_BxO: jax.Array,
+        weights_B: jax.Array,
+    ) -> jax.Array:
+        """Σ_k w_k |(g_k1, …, g_kO)|: merged output by output, which look up the same rows."""
+        merged_fn = jax.vmap(self._merged, in_axes=(None, 0), out_axes=(None, 0))
+        rows_BxT, merged_BxOxTxD = jax.vmap(merged_fn)(x_B, dy_BxO.astype(dtype))
+        magnitudes_BxTxD = magnitude.of(merged_BxOxTxD, axis=1)
+        return self._scattered(lambda x: x, dtype, rows_BxT, magnitudes_BxTxD, weights_B)
+
+    def _scattered(
+        self,
+        reduce_fn: ReduceFn,
+        dtype: Any,
+        rows_BxT: jax.Array,
+        merged_BxTxD: jax.Array,
+        weights_B: jax.Array,
+    ) -> jax.Array:
+        """Reduced, weighted, and added to the rows of the table; row V is none."""
         weights = weights_B.astype(dtype).reshape(-1, 1, 1)
         reduced = jnp.where(weights > 0, weights * reduce_fn(merged_BxTxD), 0)
-        sums = jnp.zeros((self.table_shape[0], merged_BxTxD.shape[-1]), dtype)
+        sums = jnp.zeros((self.table_shape[0], reduced.shape[-1]), dtype)
         sums = sums.at[rows_BxT.reshape(-1)].add(
-            reduced.reshape(-1, merged_BxTxD.shape[-1]), mode="drop"
+            reduced.reshape(-1, reduced.shape[-1]), mode="drop"
         )
         return sums.reshape(self.table_shape)
 

@@ -1,17 +1,20 @@
 """Evaluate a single-sample jaxpr with sites in the place of its specialised kernels' uses."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import jax
 
 from mas_jax.fused import jaxprs, rules
 from mas_jax.fused.sites import Weight, evaluate_site
-from mas_jax.per_sample import ReduceFn
+from mas_jax.per_sample import ReduceFn, VectorMagnitude
+
+Magnitude: TypeAlias = ReduceFn | VectorMagnitude
+"""Of a scalar objective's gradient, or of those of a vector's entries."""
 
 
 def evaluate(
-    closed: Any, reduce_fn: ReduceFn, inputs: Sequence[Any], token: Any
+    closed: Any, magnitude: Magnitude, inputs: Sequence[Any], token: Any
 ) -> tuple[list[Any], Any]:
     """(outputs, token) of a jaxpr some of whose inputs are `Weight`s, used as `plan` allows."""
     jaxpr = closed.jaxpr
@@ -24,7 +27,7 @@ def evaluate(
     for eqn in jaxpr.eqns:
         values = [read(atom) for atom in eqn.invars]
         if any(isinstance(value, Weight) for value in values):
-            outputs, token = _evaluate_with_weights(eqn, reduce_fn, values, token)
+            outputs, token = _evaluate_with_weights(eqn, magnitude, values, token)
         else:
             outputs = jaxprs.bind(eqn, values)
         env |= dict(zip(eqn.outvars, outputs, strict=True))
@@ -32,24 +35,24 @@ def evaluate(
 
 
 def _evaluate_with_weights(
-    eqn: Any, reduce_fn: ReduceFn, values: list[Any], token: Any
+    eqn: Any, magnitude: Magnitude, values: list[Any], token: Any
 ) -> tuple[list[Any], Any]:
     """One equation that has specialised kernels among its inputs."""
     if jaxprs.keeps_every_entry(eqn):
         return [_moved(eqn, values[0])], token
     body = jaxprs.call_body(eqn)
     if body is None:
-        return _site(eqn, reduce_fn, values, token)
+        return _site(eqn, magnitude, values, token)
     if eqn.primitive.name == "scan":
-        return _scan(eqn, body, reduce_fn, values, token)
+        return _scan(eqn, body, magnitude, values, token)
     if eqn.primitive.name in jaxprs.CHECKPOINTS:
         recomputed = jax.checkpoint(
-            lambda values, token: evaluate(body, reduce_fn, values, token),
+            lambda values, token: evaluate(body, magnitude, values, token),
             prevent_cse=eqn.params["prevent_cse"],
             policy=eqn.params["policy"],
         )
         return recomputed(values, token)
-    return evaluate(body, reduce_fn, values, token)
+    return evaluate(body, magnitude, values, token)
 
 
 def _moved(eqn: Any, weight: Weight) -> Weight:
@@ -61,19 +64,19 @@ def _moved(eqn: Any, weight: Weight) -> Weight:
     return Weight(value, weight.slot)
 
 
-def _site(eqn: Any, reduce_fn: ReduceFn, values: list[Any], token: Any) -> tuple[list[Any], Any]:
+def _site(eqn: Any, magnitude: Magnitude, values: list[Any], token: Any) -> tuple[list[Any], Any]:
     """The one use of a kernel."""
     kernel = next(i for i, value in enumerate(values) if isinstance(value, Weight))
     rule = rules.match(eqn, kernel)
     assert not isinstance(rule, str), rule
     y, token = evaluate_site(
-        eqn, kernel, rule, reduce_fn, values[1 - kernel], values[kernel], token
+        eqn, kernel, rule, magnitude, values[1 - kernel], values[kernel], token
     )
     return [y], token
 
 
 def _scan(
-    eqn: Any, body: Any, reduce_fn: ReduceFn, values: list[Any], token: Any
+    eqn: Any, body: Any, magnitude: Magnitude, values: list[Any], token: Any
 ) -> tuple[list[Any], Any]:
     """A scan over stacked layers: the slots are scanned over, the token is carried."""
     scan = jaxprs.scan_of(eqn, body.jaxpr)
@@ -86,7 +89,7 @@ def _scan(
 
     def step(state: Any, layer: Any) -> Any:
         carry, token = state
-        outputs, token = evaluate(body, reduce_fn, [*consts, *carry, *layer], token)
+        outputs, token = evaluate(body, magnitude, [*consts, *carry, *layer], token)
         return (outputs[: scan.num_carry], token), outputs[scan.num_carry :]
 
     (carry, token), stacked = jax.lax.scan(

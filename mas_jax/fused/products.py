@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 
 from mas_jax.microbatches import fitting_size
-from mas_jax.per_sample import ReduceFn, weighted, weighted_sum
+from mas_jax.per_sample import ReduceFn, VectorMagnitude, weighted, weighted_sum
 
 Factors: TypeAlias = tuple[jax.Array, jax.Array]
 """a (N, P, I) and b (N, P, O)."""
@@ -60,17 +60,70 @@ class Products(NamedTuple):
             sums = self._product_per_sample(reduce_fn, dtype, x_B, dy_B, weights_B)
         return self.kernel_fn(sums)
 
-    def _one_product(
-        self, reduce_fn: ReduceFn, dtype: Any, x_B: jax.Array, dy_B: jax.Array, weights_B: jax.Array
+    def sum_over_outputs(
+        self,
+        magnitude: VectorMagnitude,
+        dtype: Any,
+        x_B: jax.Array,
+        dy_BxO: jax.Array,
+        weights_B: jax.Array,
     ) -> jax.Array:
-        """red(A)ᵀ (w red(B)), per block."""
+        """Σ_k w_k |(g_k1, …, g_kO)|, of the kernel's shape, accumulated in `dtype`.
+
+        One position: the factor a is the same for all outputs, so that the magnitude over outputs
+        is that of the cotangents. More: where it is a sum over outputs too, each (sample, output)
+        counts as a sample.
+        """
+        if self.positions == 1:
+            reduced_B = magnitude.of(dy_BxO.astype(dtype), axis=1)
+            sums = self._one_product(
+                magnitude.reduce_fn, dtype, x_B, reduced_B, weights_B, lambda b: b
+            )
+        elif magnitude.over_outputs == "sum":
+            x, weights = (jnp.repeat(y, dy_BxO.shape[1], axis=0) for y in (x_B, weights_B))
+            dy = dy_BxO.reshape(-1, *dy_BxO.shape[2:])
+            sums = self._product_per_sample(magnitude.reduce_fn, dtype, x, dy, weights)
+        else:
+            sums = self._root_per_sample(magnitude, dtype, x_B, dy_BxO, weights_B)
+        return self.kernel_fn(sums)
+
+    def _root_per_sample(
+        self,
+        magnitude: VectorMagnitude,
+        dtype: Any,
+        x_B: jax.Array,
+        dy_BxO: jax.Array,
+        weights_B: jax.Array,
+    ) -> jax.Array:
+        """√Σ_o (A_kᵀ B_ko)² added up in a loop, sample by sample."""
+        size = dy_BxO.shape[1]
+        ones = jnp.ones(size, dtype)
+
+        def step(k: jax.Array, total: jax.Array) -> jax.Array:
+            x, dy_O = x_B[k], dy_BxO[k]
+            x_O = jnp.broadcast_to(x, (size, *x.shape))
+            terms = self._product_per_sample(magnitude.terms.reduce_fn, dtype, x_O, dy_O, ones)
+            return total + weighted_sum(magnitude.root, terms[None], weights_B[k][None])
+
+        zeros = jnp.zeros((self.blocks, self.rows, self.columns), dtype)
+        return jax.lax.fori_loop(0, len(weights_B), step, zeros)
+
+    def _one_product(
+        self,
+        reduce_fn: ReduceFn,
+        dtype: Any,
+        x_B: jax.Array,
+        dy_B: jax.Array,
+        weights_B: jax.Array,
+        reduce_dy_fn: ReduceFn | None = None,
+    ) -> jax.Array:
+        """red(A)ᵀ (w red(B)), per block; with another red for B if that is given."""
         a, b = jax.vmap(self.factors_fn)(x_B, dy_B)
         size = len(weights_B)
         # Two axes, as a bias' gradient has them: XLA then computes w |dy| once for both.
         a = a.reshape(size, self.blocks * self.rows).astype(dtype)
-        b = weighted(
-            reduce_fn, b.reshape(size, self.blocks * self.columns).astype(dtype), weights_B
-        )
+        b = b.reshape(size, self.blocks * self.columns).astype(dtype)
+        b = weighted(reduce_dy_fn or reduce_fn, b, weights_B)
         # A sample of weight 0 may hold NaN or infinity, and 0 · NaN is NaN. The second condition
         # always holds, which XLA does not see: on a CPU it would otherwise compute the |A| of all
         # layers before the first |B|, and hold them (it drops an optimization_barrier too early).

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from mas_jax.fused import convolution, dense, embedding
 from mas_jax.fused.products import Work
-from mas_jax.per_sample import ReduceFn
+from mas_jax.per_sample import ReduceFn, VectorMagnitude
 
 
 class Rule(Protocol):
@@ -29,6 +29,17 @@ class Rule(Protocol):
         self, reduce_fn: ReduceFn, dtype: Any, x_B: jax.Array, dy_B: jax.Array, weights_B: jax.Array
     ) -> jax.Array:
         """The sum, of the kernel's shape, from what x and the cotangent of y are per sample."""
+        ...
+
+    def sum_over_outputs(
+        self,
+        magnitude: VectorMagnitude,
+        dtype: Any,
+        x_B: jax.Array,
+        dy_BxO: jax.Array,
+        weights_B: jax.Array,
+    ) -> jax.Array:
+        """The same for a vector objective: of a sample one cotangent of y for each entry."""
         ...
 
 

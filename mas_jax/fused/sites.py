@@ -20,7 +20,7 @@ from jax.custom_derivatives import SymbolicZero
 
 from mas_jax.fused import jaxprs
 from mas_jax.fused.rules import Rule
-from mas_jax.per_sample import ReduceFn
+from mas_jax.per_sample import ReduceFn, VectorMagnitude
 
 
 class Weight(NamedTuple):
@@ -31,7 +31,13 @@ class Weight(NamedTuple):
 
 
 def evaluate_site(
-    eqn: Any, kernel: int, rule: Rule, reduce_fn: ReduceFn, x: Any, weight: Weight, token: Any
+    eqn: Any,
+    kernel: int,
+    rule: Rule,
+    magnitude: ReduceFn | VectorMagnitude,
+    x: Any,
+    weight: Weight,
+    token: Any,
 ) -> tuple[Any, Any]:
     """(y, token) of one equation whose input number `kernel` is `weight`, the other one x."""
 
@@ -54,7 +60,10 @@ def evaluate_site(
         dx = None
         if jnp.issubdtype(x.dtype, jnp.inexact):
             (dx,) = jax.vjp(lambda x: operation(x, value), x)[1](dy)
-        sums = _sum_over_samples(rule, reduce_fn, slot.dtype, x, dy, weight)
+        if isinstance(magnitude, VectorMagnitude):
+            sums = _sum_over_outputs(rule, magnitude, slot.dtype, x, dy, weight)
+        else:
+            sums = _sum_over_samples(rule, magnitude, slot.dtype, x, dy, weight)
         return dx, None, sums, weight
 
     site.defvjp(forward, backward, symbolic_zeros=True)
@@ -74,11 +83,56 @@ def _sum_over_samples(
 
     @sum_over_samples.def_vmap
     def _(size: int, batched: Any, *args: Any) -> tuple[Any, bool]:
-        # What does not depend on the sample is the same for all of them.
-        args_B = [
-            arg if is_batched else jnp.broadcast_to(arg, (size, *arg.shape))
-            for arg, is_batched in zip(args, batched, strict=True)
-        ]
+        args_B = _repeated(size, batched, args)
         return rule.sum_over_samples(reduce_fn, dtype, *args_B), False
 
     return sum_over_samples(x, dy, weight)
+
+
+def _sum_over_outputs(
+    rule: Rule, magnitude: VectorMagnitude, dtype: Any, x: Any, dy: Any, weight: Any
+) -> Any:
+    """Under the `vmap` over outputs, and then that over samples: Σ_k w_k |(g_k1, …, g_kO)|.
+
+    The weight tells the two apart: each sample has its own, and all outputs of one the same.
+    Where both or neither would be seen, the sum keeps a batch axis, which the engine refuses.
+    """
+
+    @custom_vmap
+    def sum_over_outputs(x: Any, dy: Any, weight: Any) -> Any:
+        return rule.sum_over_outputs(magnitude, dtype, x[None], dy[None, None], weight[None])
+
+    @sum_over_outputs.def_vmap
+    def _(size: int, batched: Any, x: Any, dy: Any, weight: Any) -> tuple[Any, bool]:
+        if batched[2]:  # dy was the same for all outputs, as only 0 is
+            x_B, dy_B, weights_B = _repeated(size, batched, (x, dy, weight))
+            return rule.sum_over_outputs(magnitude, dtype, x_B, dy_B[:, None], weights_B), False
+        (dy_O,) = _repeated(size, batched[1:2], (dy,))
+        assert not batched[0], "activations do not depend on which output is differentiated"
+        return _of_outputs(rule, magnitude, dtype, x, dy_O, weight), False
+
+    return sum_over_outputs(x, dy, weight)
+
+
+def _of_outputs(
+    rule: Rule, magnitude: VectorMagnitude, dtype: Any, x: Any, dy_O: Any, weight: Any
+) -> Any:
+    """The same, of cotangents for all outputs of one sample; waits for `vmap` over samples."""
+
+    @custom_vmap
+    def sum_over_samples(x: Any, dy_O: Any, weight: Any) -> Any:
+        return rule.sum_over_outputs(magnitude, dtype, x[None], dy_O[None], weight[None])
+
+    @sum_over_samples.def_vmap
+    def _(size: int, batched: Any, *args: Any) -> tuple[Any, bool]:
+        return rule.sum_over_outputs(magnitude, dtype, *_repeated(size, batched, args)), False
+
+    return sum_over_samples(x, dy_O, weight)
+
+
+def _repeated(size: int, batched: Any, args: Any) -> list[Any]:
+    """What does not depend on the sample is the same for all of them."""
+    return [
+        arg if is_batched else jnp.broadcast_to(arg, (size, *arg.shape))
+        for arg, is_batched in zip(args, batched, strict=True)
+    ]

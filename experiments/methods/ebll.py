@@ -1,0 +1,136 @@
+"""Encoder Based Lifelong Learning (Rannen Triki et al., ICCV 2017)."""
+
+import dataclasses
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from experiments.data.types import Task
+from experiments.examples import shuffled_batches
+from experiments.methods.base import Stage
+from experiments.methods.distillation import all_outputs, distillation, old_heads
+from experiments.methods.lwf import LwF
+from experiments.networks import Batch, Network
+from experiments.training import Recorded
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class EBLL(LwF):
+    """LwF that also holds the codes of features that mattered to earlier tasks.
+
+    After each task t an under-complete autoencoder r = W_dec σ(W_enc F + b) + c learns the trunk's
+    features F of its examples (Eq. 6): min E[ a ‖r(F) − F‖² + ℓ(T_t(r(F)), y) ], with its head T_t.
+    Loss on a new task (Eq. 8): LwF's + λ Σ_t (α/2) (1/N) Σ_k ‖σ_t(F(x_k)) − σ_t(F*(x_k))‖², with
+    the code of each earlier task's encoder, now and before. Encoders are kept, one for each task.
+    """
+
+    code_size: int = 100
+    """Units of the code; fewer than features."""
+    code_strength: float = 1e-2
+    """α, the weight of the codes beside the old heads."""
+    reconstruction: float = 1e-2
+    """a, the weight of the features' reconstruction beside the task's own loss."""
+    autoencoder_epochs: int = 2
+    """Passes over a task's examples for its autoencoder."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.code_size < 1 or self.autoencoder_epochs < 1:
+            raise ValueError(
+                "code_size and autoencoder_epochs must be at least 1, got "
+                f"{self.code_size} and {self.autoencoder_epochs}"
+            )
+
+    def check(self, tasks: Sequence[Task], network: Network) -> None:
+        super().check(tasks, network)
+        num_features = network.hidden_sizes[-1]
+        if self.code_size >= num_features:
+            raise ValueError(
+                f"code_size must be below the number of features, which is {num_features}, got "
+                f"{self.code_size}: an autoencoder that can copy them learns nothing"
+            )
+
+    def record(self, memory: Any, stage: Stage) -> Recorded:
+        if stage.task == 0:
+            return Recorded()
+        outputs = all_outputs(stage.network, stage.params, stage.train.batch)
+        codes = _codes(stage.network, stage.params, stage.train.batch, memory)
+        return Recorded((outputs, codes), (old_heads(stage), memory))
+
+    def extra_loss(
+        self, network: Network, params: Any, batch: Batch, targets: Any, constants: Any
+    ) -> jax.Array:
+        (outputs, codes), (groups, encoders) = targets, constants
+        features = network.features(params, batch)
+        loss = distillation(network.classify(params, features), outputs, groups, self.temperature)
+        now = {task: _encode(encoder, features) for task, encoder in encoders.items()}
+        moved = [jnp.sum((now[task] - codes[task]) ** 2, axis=-1) for task in encoders]
+        return loss + 0.5 * self.code_strength * sum(moved)
+
+    def end_task(self, memory: Any, stage: Stage) -> dict[str, Any]:
+        encoder = _train_autoencoder(self, stage.network, stage.params, stage.train, stage.key)
+        return {**(memory or {}), f"task_{stage.task}": encoder}
+
+
+def _encode(encoder: Any, features: jax.Array) -> jax.Array:
+    """σ(W F + b): the code of features (…, H)."""
+    return jax.nn.sigmoid(features @ encoder["kernel"] + encoder["bias"][None])
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _codes(network: Network, params: Any, batch: Batch, encoders: Any) -> Any:
+    """The codes (N, code) of every earlier task's encoder, before the new task is learned."""
+    features = network.features(params, batch)
+    return {task: _encode(encoder, features) for task, encoder in encoders.items()}
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _train_autoencoder(
+    method: EBLL, network: Network, params: Any, examples: Any, key: jax.Array
+) -> Any:
+    """The encoder of an autoencoder that keeps of the features what the task's head needs."""
+    num_features = network.hidden_sizes[-1]
+    glorot = jax.nn.initializers.glorot_uniform()
+    for_encoder, for_decoder, for_batches = jax.random.split(key, 3)
+    layers = {
+        "encoder": {
+            "kernel": glorot(for_encoder, (num_features, method.code_size)),
+            "bias": jnp.zeros(method.code_size),
+        },
+        "decoder": {
+            "kernel": glorot(for_decoder, (method.code_size, num_features)),
+            "bias": jnp.zeros(num_features),
+        },
+    }
+    optimizer = optax.adam(1e-3)
+
+    def loss_fn(layers: Any, rows: jax.Array, weights: jax.Array) -> jax.Array:
+        batch, labels = jax.tree.map(lambda x: x[rows], (examples.batch, examples.labels))
+        features = network.features(params, batch)
+        code = _encode(layers["encoder"], features)
+        rebuilt = code @ layers["decoder"]["kernel"] + layers["decoder"]["bias"][None]
+        error = jnp.sum((rebuilt - features) ** 2, axis=-1)
+        logits = network.masked(network.classify(params, rebuilt), batch)
+        losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
+        return jnp.sum(weights * (method.reconstruction * error + losses)) / weights.sum()
+
+    def step(carry: Any, xs: Any) -> tuple[Any, None]:
+        layers, opt_state = carry
+        grads = jax.grad(loss_fn)(layers, *xs)
+        updates, new_state = optimizer.update(grads, opt_state, layers)
+        moved = optax.apply_updates(layers, updates), new_state
+        # A batch of filling alone changes nothing.
+        return jax.tree.map(lambda new, old: jnp.where(xs[1][0] > 0, new, old), moved, carry), None
+
+    carry = layers, optimizer.init(layers)
+    for epoch in range(method.autoencoder_epochs):
+        batches = shuffled_batches(jax.random.fold_in(for_batches, epoch), examples, 128)
+        carry, _ = jax.lax.scan(step, carry, batches)
+    return carry[0]["encoder"]
+
+
+METHODS = {"ebll": EBLL()}

@@ -1,0 +1,54 @@
+"""Learning without Forgetting (Li and Hoiem, ECCV 2016)."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+
+from experiments.methods.base import Method, Stage
+from experiments.methods.distillation import all_outputs, distillation, old_heads
+from experiments.networks import Batch, Network
+from experiments.training import Recorded
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LwF(Method):
+    """Learning without Forgetting: old heads go on answering as they did, on the new examples.
+
+    Loss on a new task (Eqs. 2 to 4): L(θ) + λ Σ_old heads −(1/N) Σ_k Σ_c y'_kc log ŷ'_kc, with y'
+    and ŷ' the probabilities of that head, recorded before and now, softened: y' ∝ exp(logit / T).
+    No earlier example is kept, and nothing but the network from task to task.
+    """
+
+    strength: float = 1.0
+    """λ, the weight of old heads; 1 in the paper."""
+    temperature: float = 2.0
+    """T, how soft the outputs are compared; 2 in the paper."""
+
+    def __post_init__(self) -> None:
+        if not self.strength >= 0 or not self.temperature > 0:
+            raise ValueError(
+                "strength must be at least 0 and temperature above 0, got "
+                f"{self.strength} and {self.temperature}"
+            )
+
+    def trained_heads(self, task: int) -> Sequence[int]:
+        return range(task + 1)
+
+    def record(self, memory: Any, stage: Stage) -> Recorded:
+        del memory
+        if stage.task == 0:
+            return Recorded()
+        outputs = all_outputs(stage.network, stage.params, stage.train.batch)
+        return Recorded(outputs, old_heads(stage))
+
+    def extra_loss(
+        self, network: Network, params: Any, batch: Batch, targets: jax.Array, constants: Any
+    ) -> jax.Array:
+        return distillation(
+            network.all_outputs(params, batch), targets, constants, self.temperature
+        )
+
+
+METHODS = {"lwf": LwF()}

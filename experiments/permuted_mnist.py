@@ -1,0 +1,75 @@
+"""Permuted MNIST: ten tasks of all digits, the pixels in another order for each."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import ClassVar, Literal
+
+import numpy as np
+
+from experiments.config import SequenceConfig
+from experiments.data import mnist
+from experiments.data.permuted import permuted
+from experiments.data.types import Examples, Splits, Task
+from experiments.methods import Method, every_method
+from experiments.networks import Scenario
+
+PUBLISHED = {
+    "EWC's paper (PNAS 2017): ewc": {"average_accuracy": 0.94},
+    "SI's paper (ICML 2017): si": {"average_accuracy": 0.95},
+    "Avalanche, published runs: ewc": {"average_accuracy": 0.83},
+    "Avalanche, published runs: si": {"average_accuracy": 0.83},
+}
+
+
+def _methods() -> dict[str, Method]:
+    methods = every_method(mas=0.003)
+    names = ("finetune", "joint", "l2", "ewc", "ewc_online", "si", "mas", "lmas", "alpha")
+    return {name: methods[name] for name in names}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PermutedMNIST(SequenceConfig):
+    """Ten tasks of all ten digits, each with its own fixed order of the pixels, one shared head.
+
+    Claim: MAS at least 94.5 % after ten tasks with one hidden layer of 1,000. Published: 94 % for
+    EWC (two hidden layers) and 95 % for SI (two of 2,000) in their papers; the largest PyTorch
+    library's runs reach 83 % for both. Strengths were chosen on held-out training examples.
+
+        python -m experiments compare permuted_mnist --data-dir FOLDER
+    """
+
+    published: ClassVar[Mapping[str, Mapping[str, float]]] = PUBLISHED
+
+    methods: dict[str, Method] = dataclasses.field(default_factory=_methods)
+    scenario: Scenario = "domain"
+    hidden_sizes: tuple[int, ...] = (1000,)
+    epochs: int = 5
+    batch_size: int = 256
+    optimizer: Literal["sgd", "adam"] = "adam"
+    learning_rate: float = 1e-3
+    schedule: Literal["constant", "cosine"] = "cosine"
+    pixels: Literal["unit", "normalised"] = "normalised"
+    """From 0 to 1, or these less their mean and over their standard deviation."""
+    num_tasks: int = 10
+    """How many tasks; the first one's pixels are in their places."""
+    permutation_seed: int = 0
+    """Draws the permutations, the same for all seeds of the network."""
+    seeds: int = 3
+
+
+def tasks(config: PermutedMNIST) -> tuple[Task, ...]:
+    """MNIST, permuted."""
+    train, test = mnist.load(config.data_dir)
+    if config.pixels == "unit":
+        train, test = _unit(train), _unit(test)
+    return permuted(
+        Splits(train, test),
+        config.num_tasks,
+        seed=config.permutation_seed,
+        validation_fraction=config.validation_fraction,
+    )
+
+
+def _unit(examples: Examples) -> Examples:
+    """Pixels from 0 to 1."""
+    return examples._replace(inputs=examples.inputs * np.float32(mnist.STD) + np.float32(mnist.MEAN))
