@@ -11,7 +11,7 @@ from experiments.split_mnist import tasks as split_tasks
 
 FIRST = (0, 1)
 OTHERS = ((2, 3), (4, 5), (6, 7), (8, 9))
-STRENGTH = 1.0
+STRENGTH = 3.0
 
 
 def _methods() -> dict[str, Method]:

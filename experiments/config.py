@@ -64,7 +64,7 @@ class SequenceConfig:
     """How the learning rate goes on from there, epoch by epoch within a task."""
     momentum: float = 0.9
     """Momentum of stochastic gradient descent."""
-    search: Search = Search()
+    search: Search = dataclasses.field(default_factory=Search)
     """Strength and learning rate chosen for each task on its own validation examples."""
     validation_fraction: float = 0.0
     """Share of the training examples held out. The share is drawn once, the same for all seeds."""

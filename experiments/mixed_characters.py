@@ -24,7 +24,7 @@ class MixedCharacters(SequenceConfig):
 
     methods: dict[str, Method] = dataclasses.field(default_factory=every_method)
     hidden_sizes: tuple[int, ...] = (400, 400)
-    epochs: int = 8
+    epochs: int = 5
     steps_per_epoch: int | None = 200
     head_warmup_epochs: int = 1
     batch_size: int = 128

@@ -144,16 +144,18 @@ def versions() -> dict[str, str]:
 def _commit() -> dict[str, str]:
     """The commit that this code is of, with "+" where files have changed since; {} if unknown."""
     try:
-        here = Path(__file__).parent
-        hash_, changes = (
-            subprocess.run(
-                ["git", *arguments], cwd=here, capture_output=True, text=True, check=True
-            ).stdout.strip()
-            for arguments in (("rev-parse", "--short=12", "HEAD"), ("status", "--porcelain", "-uno"))
-        )
+        commit = _git("rev-parse", "--short=12", "HEAD")
+        changes = _git("status", "--porcelain", "--untracked-files=no")
     except (OSError, subprocess.CalledProcessError):
         return {}
-    return {"commit": hash_ + "+" * bool(changes)}
+    return {"commit": commit + "+" * bool(changes)}
+
+
+def _git(*arguments: str) -> str:
+    """What git says of the folder that this file is in."""
+    command, here = ["git", *arguments], Path(__file__).parent
+    ended = subprocess.run(command, cwd=here, capture_output=True, text=True, check=True)
+    return ended.stdout.strip()
 
 
 def machine() -> dict[str, Any]:

@@ -89,7 +89,7 @@ def _squared_norm(network: Net, x: Array, seen: Sequence[int], _: int) -> Trunk:
 def _vector(network: Net, x: Array, seen: Sequence[int], _: int) -> Trunk:
     """√Σ_c (∂F_c / ∂θ)²."""
     grads = [trunk_gradient(network, x, one_hot(c, network)) for c in seen]
-    return {name: np.sqrt(sum(grad[name] ** 2 for grad in grads)) for name in grads[0]}
+    return {name: np.sqrt(total([grad[name] ** 2 for grad in grads])) for name in grads[0]}
 
 
 def _exact_fisher(network: Net, x: Array, seen: Sequence[int], _: int) -> Trunk:
@@ -97,7 +97,7 @@ def _exact_fisher(network: Net, x: Array, seen: Sequence[int], _: int) -> Trunk:
     p = seen_softmax(outputs(network, x), seen)
     grads = [trunk_gradient(network, x, one_hot(c, network) - p) for c in seen]
     return {
-        name: sum(p[c] * grad[name] ** 2 for c, grad in zip(seen, grads, strict=True))
+        name: total([p[c] * grad[name] ** 2 for c, grad in zip(seen, grads, strict=True)])
         for name in ("kernel", "bias")
     }
 
@@ -124,19 +124,22 @@ PER_SAMPLE: dict[str, Callable[[Net, Array, Sequence[int], int], Trunk]] = {
 }
 
 
+def total(arrays: Sequence[Array]) -> Array:
+    """Their sum."""
+    return np.sum(np.stack(arrays), axis=0)
+
+
 def one_hot(index: int, network: Net) -> Array:
     """(C,) with a 1."""
     return np.eye(len(network.heads_bias))[index]
 
 
-def importance(
-    kind: str, network: Net, inputs: Array, labels: Sequence[int], seen: Sequence[int]
-) -> Trunk:
+def importance(kind: str, network: Net, inputs: Array, labels: Array, seen: Sequence[int]) -> Trunk:
     """The mean over samples."""
     terms = [
         PER_SAMPLE[kind](network, x, seen, int(y)) for x, y in zip(inputs, labels, strict=True)
     ]
-    return {name: sum(term[name] for term in terms) / len(terms) for name in terms[0]}
+    return {name: total([term[name] for term in terms]) / len(terms) for name in terms[0]}
 
 
 def weighted_mean(thetas: Sequence[Array], weights: Sequence[Array]) -> Array:
@@ -154,12 +157,18 @@ def weighted_mean(thetas: Sequence[Array], weights: Sequence[Array]) -> Array:
 # Training with the whole set of examples at each step
 
 
+def cross_entropy_gradient(
+    network: Net, logits: Array, labels: Array, seen: Sequence[int]
+) -> Array:
+    """(N, C): p − y of each sample."""
+    pairs = zip(logits, labels, strict=True)
+    return np.stack([seen_softmax(z, seen) - one_hot(int(y), network) for z, y in pairs])
+
+
 def loss_gradient(network: Net, inputs: Array, labels: Array, seen: Sequence[int]) -> Net:
     """Of the mean cross-entropy over the outputs `seen`."""
     x, h = np.asarray(inputs, np.float64), hidden(network, inputs)
-    delta = np.array([seen_softmax(z, seen) for z in outputs(network, inputs)])
-    delta[np.arange(len(labels)), labels] -= 1
-    delta /= len(labels)
+    delta = cross_entropy_gradient(network, outputs(network, inputs), labels, seen) / len(labels)
     slope = (h > 0) * (delta @ network.heads_kernel.T)
     return Net(x.T @ slope, slope.sum(0), h.T @ delta, delta.sum(0))
 
@@ -215,8 +224,7 @@ def autoencoder(
         s = 1 / (1 + np.exp(-(features @ layers["W"] + layers["b"])))
         rebuilt = s @ layers["D"] + layers["c"]
         logits = rebuilt @ network.heads_kernel + network.heads_bias
-        delta = np.array([seen_softmax(z, seen) for z in logits])
-        delta[np.arange(len(labels)), labels] -= 1
+        delta = cross_entropy_gradient(network, logits, labels, seen)
         d_rebuilt = 2 * reconstruction * (rebuilt - features) + delta @ network.heads_kernel.T
         d_rebuilt /= len(labels)
         slope = (d_rebuilt @ layers["D"].T) * s * (1 - s)

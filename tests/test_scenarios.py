@@ -5,6 +5,7 @@ from typing import Any
 
 import chex
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -80,7 +81,7 @@ def test_outputs_that_do_not_answer_are_0_and_out_of_the_running(scenario: Scena
 
 
 def test_masked_logits_have_finite_gradients() -> None:
-    visible = np.array([[True, False]])
+    visible = jnp.array([[True, False]])
 
     def loss_fn(outputs: jax.Array) -> jax.Array:
         return -jax.nn.log_softmax(masked_logits(outputs, visible))[0, 0]

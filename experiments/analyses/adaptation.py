@@ -2,8 +2,8 @@
 
     python -m experiments.analyses.adaptation experiments/recorded/adaptation
 
-For each class: how much of it, and of the rest of its task, is forgotten by the end, with importance
-from that class alone and from all, and the accuracy of the later tasks.
+For each class: how much of it, and of the rest of its task, is forgotten by the end, with
+importance from that class alone and from all, and the accuracy of the later tasks.
 """
 
 from pathlib import Path

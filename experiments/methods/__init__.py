@@ -6,6 +6,7 @@ import pkgutil
 from collections.abc import Mapping
 
 from experiments.methods.base import Method, Stage
+from experiments.methods.joint import Joint
 from experiments.methods.mas import MAS
 
 ORDER = (
@@ -53,4 +54,4 @@ def _with_strength(name: str, method: Method, strengths: Mapping[str, float]) ->
     return dataclasses.replace(method, strength=strengths[max(known, key=len)])  # pyright: ignore[reportCallIssue]
 
 
-__all__ = ["MAS", "METHODS", "Method", "Stage", "every_method"]
+__all__ = ["MAS", "METHODS", "Joint", "Method", "Stage", "every_method"]
