@@ -43,15 +43,15 @@ TASK = {
     "alpha": 3.0,
 }
 DOMAIN = {
-    "l2": 0.03,
+    "l2": 1.0,
     "ewc": 1_000.0,
     "si": 10_000.0,
     "lwf": 4.0,
     "ebll": 4.0,
     "imm": 0.01,
-    "mas": 3.0,
-    "lmas": 0.3,
-    "alpha": 3.0,
+    "mas": 30.0,
+    "lmas": 3.0,
+    "alpha": 30.0,
 }
 CLASS = {**DOMAIN, "l2": 0.01, "si": 1_000.0, "lwf": 1.0, "ebll": 1.0, "mas": 0.3, "alpha": 0.3}
 

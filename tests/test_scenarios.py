@@ -117,10 +117,16 @@ def test_features_and_heads_make_the_network() -> None:
 
 @pytest.mark.parametrize("scenario", SCENARIOS)
 def test_joint_training_solves_each_scenario(scenario: Scenario, tmp_path: Path) -> None:
-    # Which class of six, of two whatever the task, or of the task's two: clusters are far apart.
+    # Which of six classes is the hardest question; for round clusters of one size the nearest
+    # mean answers it best (0.96 here). With the task known, or within it, there is less to tell.
+    train, test = tiny.splits()
+    means = np.stack([train.inputs[train.labels == label].mean(axis=0) for label in range(6)])
+    nearest = np.square(test.inputs[:, None] - means[None]).sum(-1).argmin(axis=1)
+    best = (nearest == test.labels).mean()
+    assert best > 0.95
     setup = setup_of(METHODS["joint"], scenario, hidden_sizes=(32,), epochs=15)
     record = learn(setup, tmp_path).record
-    assert min(record.accuracy[-1]) > 0.9
+    assert np.mean(record.accuracy[-1]) > best - 0.05
 
 
 def test_without_protection_classes_of_earlier_tasks_are_forgotten(tmp_path: Path) -> None:
