@@ -26,14 +26,14 @@ def _methods() -> dict[str, Method]:
 class AlphaOrder(SplitMNIST):
     """MAS with summed and with balanced importance, the tasks' total strength the same.
 
-    Claim to be tested, from a public repository with one seed and another total strength for the
+    Claim: to be tested; from a public repository with one seed and another total strength for the
     two: balancing takes the average forgetting from 0.066 to 0.032 %, and that of the first task,
     as it moves from the fifth place to the first, from up to 0.14 to up to 0.03 %. Here: ten
     seeds, the task 0/1 in each of the five places (alpha_order_1 to alpha_order_5), and
     Σ_t α_t ΣΩ_t = Σ_t ΣΩ_t at the same λ. Run time: two minutes on two cores for each place.
 
-        python -m experiments compare alpha_order_1 --data-dir FOLDER   (… to alpha_order_5)
-        python -m experiments.benchmarks.alpha_order FOLDER_OF_RUNS
+        python -m experiments compare alpha_order_1 --data-dir FOLDER
+        python -m experiments.analyses.alpha_order runs
     """
 
     published: ClassVar[Mapping[str, Mapping[str, float]]] = {}
@@ -49,7 +49,10 @@ def _in_place(place: int) -> AlphaOrder:
     config_class = dataclasses.make_dataclass(
         f"AlphaOrder{place}", fields, bases=(AlphaOrder,), frozen=True, kw_only=True
     )
-    config_class.__doc__ = AlphaOrder.__doc__
+    description = AlphaOrder.__doc__ or ""
+    config_class.__doc__ = description.replace(
+        "compare alpha_order_1", f"compare alpha_order_{place}"
+    )
     return config_class()
 
 

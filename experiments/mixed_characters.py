@@ -17,7 +17,8 @@ class MixedCharacters(SequenceConfig):
     digits, all grey and 28 pixels wide; 10, 10, 45, 26 and 10 classes, 60,000 to 675 training
     examples. Claim: of the methods that keep one anchor, MAS ends highest. Published numbers: none
     for this sequence. An epoch is 200 steps for each task, large or small; each head is warmed up
-    for one epoch before its task. Strengths were chosen on held-out training examples.
+    for one epoch before its task. Strengths were chosen on held-out training examples. Run time: a
+    quarter of an hour on two cores for 16 methods and three seeds.
 
         python -m experiments compare mixed_characters --data-dir FOLDER
     """
