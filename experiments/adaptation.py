@@ -22,7 +22,7 @@ def _methods() -> dict[str, Method]:
 class Adaptation(MixedCharacters):
     """MNIST, then Fashion-MNIST, then letters; Ω of MNIST from one digit alone, or from all.
 
-    Claim (section 5.1 of the paper, on flowers): measured on one class, importance keeps that class
+    Claim: as in section 5.1 of the paper, there on flowers; measured on one class, importance keeps that class
     better than measured on all, and leaves later tasks more room. In the paper 2 % are forgotten
     of that class instead of 8 %, and the last task reaches 84 % instead of 69 %. Run time: five
     minutes on two cores.

@@ -34,8 +34,8 @@ class PermutedMNIST(SequenceConfig):
 
     Claim: MAS at least 94.5 % after ten tasks with one hidden layer of 1,000. Published: 94 % for
     EWC (two hidden layers) and 95 % for SI (two of 2,000) in their papers; the largest PyTorch
-    library's runs reach 83 % for both. Strengths were chosen on held-out training examples. Run
-    time: half an hour on two cores for nine methods and three seeds.
+    library's runs reach 83 % for both. Strengths were chosen on held-out training examples.
+    Run time: half an hour on two cores for nine methods and three seeds.
 
         python -m experiments compare permuted_mnist --data-dir FOLDER
     """
