@@ -22,10 +22,10 @@ def _methods() -> dict[str, Method]:
 class Adaptation(MixedCharacters):
     """MNIST, then Fashion-MNIST, then letters; Ω of MNIST from one digit alone, or from all.
 
-    Claim: as in section 5.1 of the paper, there on flowers; measured on one class, importance keeps that class
-    better than measured on all, and leaves later tasks more room. In the paper 2 % are forgotten
-    of that class instead of 8 %, and the last task reaches 84 % instead of 69 %. Run time: five
-    minutes on two cores.
+    Claim: as in section 5.1 of the paper, there on flowers. Measured on one class, importance keeps
+    that class better than measured on all, and leaves later tasks more room: in the paper 2 % are
+    forgotten of that class instead of 8 %, and the last task reaches 84 % instead of 69 %.
+    Run time: five minutes on two cores.
 
         python -m experiments compare adaptation --data-dir FOLDER
         python -m experiments.analyses.adaptation runs/adaptation
