@@ -18,7 +18,7 @@ test: $(VENV)/ready
 test-library: $(VENV)/ready
 	$(BIN)/python -m pytest -n 2 $(wildcard $(addsuffix *.py,$(addprefix tests/test_, \
 	  adapters data_parallel estimate explain fused importance independence lowering \
-	  multi_process per_sample)))
+	  multi_process per_sample fisher vector local)))
 
 # What CI runs besides the tests.
 check: $(VENV)/ready

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple, Unpack
 import jax.numpy as jnp
 
 from mas_jax import checks, local, trees
-from mas_jax.fused.engine import fitting_microbatch, plan_for
+from mas_jax.fused.engine import fitting_microbatch, passes_for, plan_for
 from mas_jax.fused.plan import LeafPlan
 from mas_jax.options import EstimatorOptions, checked_options
 from mas_jax.per_sample import sample_value_fn
@@ -78,7 +78,8 @@ def explain(
     Returns:
       An `Explanation`; `print` shows a table. Of what `local_outputs` has returned it says, too,
       which layer each leaf is in, and what that layer's output is. `memory` is exact for leaves
-      that fall back. `cost` is an estimate by counting: 16 multiplications to one number moved.
+      that fall back. `cost` is an estimate by counting: 16 multiplications to one number moved;
+      for a vector objective that of one of its entries.
 
     Raises:
       ValueError: engine="vmap", of which there is nothing to explain; otherwise, like FallbackError
@@ -100,12 +101,17 @@ def explain(
         size = -(-size // checked.mesh.shape[checked.mesh_axis])  # what one device has of it
     selected = trees.select(params, trees.covered(params, checked.mask_tree()))
     value_fn = sample_value_fn(apply_fn, checked.objective)
-    _traced, plan = plan_for(value_fn, params, selected, batch, checked.strict)
-    samples = fitting_microbatch(plan, selected, checked.microbatch_size, checked.memory_budget)
+    traced, plan = plan_for(value_fn, params, selected, batch, checked.strict)
+    limits = checked.microbatch_size, checked.memory_budget
+    if traced.num_outputs is None:
+        samples, pairs = fitting_microbatch(plan, selected, *limits), 1
+    else:
+        passes = passes_for(traced, plan, size, *limits)
+        samples, pairs = passes.samples, passes.outputs
     chunk = min(size, samples)
     leaves = trees.leaves_by_path(selected)
     explained = [
-        _explain_leaf(trees.path_name(path), leaf, leaf_plan, size, chunk)
+        _explain_leaf(trees.path_name(path), leaf, leaf_plan, size, chunk * pairs)
         for (path, leaf), leaf_plan in zip(leaves.items(), plan.leaves, strict=True)
     ]
     if local.network_of(apply_fn) is not apply_fn:
@@ -117,8 +123,8 @@ def explain(
     return Explanation(tuple(explained), size, chunk)
 
 
-def _explain_leaf(path: str, leaf: Any, plan: LeafPlan, size: int, chunk: int) -> LeafExplanation:
-    """One row."""
+def _explain_leaf(path: str, leaf: Any, plan: LeafPlan, size: int, held: int) -> LeafExplanation:
+    """One row; `held` gradients of a leaf that falls back are held at a time."""
     shape = jnp.shape(leaf)
     entries = math.prod(shape)
     if plan.falls_back:
@@ -128,7 +134,7 @@ def _explain_leaf(path: str, leaf: Any, plan: LeafPlan, size: int, chunk: int) -
         ]
         # Each sample's gradient is written, and read again to be reduced.
         cost = (sum(works) + 2 * size * entries) / max(1, sum(works))
-        memory = chunk * entries * jnp.result_type(leaf).itemsize
+        memory = held * entries * jnp.result_type(leaf).itemsize
         return LeafExplanation(path, shape, "per sample", plan.reason, memory, cost)
     if plan.rule is None:
         return LeafExplanation(path, shape, "none", plan.reason, 0, 1.0)

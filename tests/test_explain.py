@@ -1,5 +1,7 @@
 """The table of rules: what it says of a network, and when it refuses."""
 
+from typing import Any
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -171,3 +173,19 @@ def test_the_layers_of_a_model_with_statistics_need_shapes_alone():
     assert [(leaf.layer, leaf.layer_output) for leaf in explanation.leaves] == [
         ("['layers_0']['kernel']", "3 after relu")
     ] * 4
+
+
+def test_of_a_vector_it_says_how_many_gradients_are_held_for_a_leaf_that_falls_back() -> None:
+    params = {"kernel": jnp.ones((3, 5)), "bias": jnp.zeros((1, 5))}
+    batch = jnp.ones((4, 3))
+
+    def apply_fn(params: dict, x: jax.Array) -> jax.Array:
+        return x @ params["kernel"] + params["bias"]
+
+    def bias_memory(**options: Any) -> int:
+        explanation = mas_jax.explain(apply_fn, params, batch, **options)
+        return next(leaf.memory for leaf in explanation.leaves if leaf.path == "['bias']")
+
+    # Five entries of four bytes for each of four samples; and for each of five outputs.
+    assert bias_memory() == 4 * 20
+    assert bias_memory(objective=mas_jax.every_output, magnitude="l2") == 5 * 4 * 20
