@@ -1,4 +1,4 @@
-"""The authors' demonstration on the real data, one seed and two epochs a task: the headline's direction."""
+"""The authors' demonstration on real MNIST, one seed and two epochs a task: the headline holds."""
 
 import dataclasses
 import os

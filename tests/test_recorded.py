@@ -4,11 +4,21 @@ from pathlib import Path
 
 import pytest
 
-from experiments import results
+from experiments import results, tables
+from experiments.analyses import adaptation, alpha_order
+from experiments.methods import METHODS
 
 ROOT = Path(__file__).parent.parent
+FOLDER = ROOT / "experiments" / "recorded"
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-RECORDED = results.read_all(ROOT / "experiments" / "recorded" / "authors_demo")
+RECORDED = results.read_all(FOLDER / "authors_demo")
+SEEDS = {
+    "split_mnist": 10,
+    "split_mnist_domain": 10,
+    "split_mnist_class": 10,
+    "permuted_mnist": 3,
+    "mixed_characters": 3,
+}
 NAMES = {"finetune": "fine-tuning", "mas": "**MAS**", "joint": "joint training"}
 
 
@@ -30,3 +40,31 @@ def test_the_authors_demo_reaches_what_is_claimed() -> None:
     assert measures["average_accuracy"][0] >= 0.992
     assert measures["forgetting"][0] <= 0.0010
     assert mas.config["evaluate_on"] == "test"
+
+
+@pytest.mark.parametrize("experiment", SEEDS)
+def test_the_readme_shows_every_methods_recorded_numbers(experiment: str) -> None:
+    found = results.read_all(FOLDER / experiment, tuple(METHODS))
+    assert {len(results.finished(result)) for result in found} == {SEEDS[experiment]}
+    assert {result.experiment for result in found} == {experiment}
+    assert tables.as_markdown(found) in README
+
+
+@pytest.mark.parametrize("experiment", ["split_mnist", "split_mnist_domain", "split_mnist_class"])
+def test_split_mnist_compares_all_methods(experiment: str) -> None:
+    found = results.read_all(FOLDER / experiment)
+    assert {result.method for result in found} == set(METHODS)
+
+
+def test_the_analyses_in_the_readme_are_of_the_recorded_runs() -> None:
+    assert alpha_order.compared(FOLDER) in README
+    assert adaptation.compared(FOLDER / "adaptation") in README
+
+
+def test_mas_reaches_what_is_claimed_of_it() -> None:
+    split, permuted = (
+        results.summary(results.read(FOLDER / name / "mas" / results.FILE_NAME))
+        for name in ("split_mnist", "permuted_mnist")
+    )
+    assert split["average_accuracy"][0] >= 0.992
+    assert permuted["average_accuracy"][0] >= 0.945

@@ -32,6 +32,9 @@ def squared_outputs(
     return constants * jnp.sum((outputs - targets[:, None]) ** 2, axis=1)
 
 
+NOTHING = Recorded()
+
+
 def sgd_learner(batch_size: int) -> Learner:
     sgd = optax.inject_hyperparams(optax.sgd)(0.1, momentum=0.9)
     return make_learner(NETWORK, sgd, sgd, squared_outputs, batch_size)
@@ -43,7 +46,7 @@ def one_epoch(
     opt_state: Any,
     examples: DeviceExamples,
     *,
-    recorded: Recorded = Recorded(),
+    recorded: Recorded = NOTHING,
     strength: float = 0.0,
     trained: tuple[bool, ...] = (True,) * 4,
 ) -> Any:
