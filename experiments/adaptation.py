@@ -1,8 +1,6 @@
 """Adaptation: importance measured on one class alone, so that this class is what is kept."""
 
 import dataclasses
-from typing import Literal
-
 from experiments.data import mixed
 from experiments.data.types import Task
 from experiments.methods import MAS, METHODS, Method
@@ -33,7 +31,6 @@ class Adaptation(MixedCharacters):
 
     methods: dict[str, Method] = dataclasses.field(default_factory=_methods)
     hidden_sizes: tuple[int, ...] = (100,)
-    optimizer: Literal["sgd", "adam"] = "adam"
     class_accuracy: bool = True
 
 

@@ -4,22 +4,18 @@ import dataclasses
 from collections.abc import Mapping
 from typing import ClassVar
 
-from experiments.data.types import Task
-from experiments.methods import METHODS, Method
+from experiments.methods import Method, every_method
 from experiments.split_mnist import SplitMNIST
-from experiments.split_mnist import tasks as split_tasks
 
 FIRST = (0, 1)
 OTHERS = ((2, 3), (4, 5), (6, 7), (8, 9))
 STRENGTH = 3.0
+"""λ, that of split_mnist."""
 
 
 def _methods() -> dict[str, Method]:
-    held = {name: METHODS[name] for name in ("mas", "alpha")}
-    return {
-        name: dataclasses.replace(method, strength=STRENGTH)  # pyright: ignore[reportCallIssue]
-        for name, method in held.items()
-    }
+    methods = every_method(mas=STRENGTH, alpha=STRENGTH)
+    return {name: methods[name] for name in ("mas", "alpha")}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -57,8 +53,3 @@ def _in_place(place: int) -> AlphaOrder:
 
 
 CONFIGS = {f"alpha_order_{place}": _in_place(place) for place in range(1, 6)}
-
-
-def tasks(config: AlphaOrder) -> tuple[Task, ...]:
-    """MNIST, cut into tasks."""
-    return split_tasks(config)

@@ -228,6 +228,7 @@ def _compare(
     name = name_of(config)
     out = out or Path("runs") / name
     tasks = _tasks(name, config)
+    devices.from_first(lambda: runs.check(config, methods, tasks, out))
     measured = [_run(name, config, method, tasks, out, session) for method in methods]
     session.console.print(tables.comparison(measured, session.console.width))
     session.console.print(
@@ -283,7 +284,8 @@ def _run(
     """One method, with its progress shown; `options` are those of `runs.run`."""
     seeds = range(config.first_seed, config.first_seed + config.seeds)
     names = [task.name for task in tasks]
-    with Display(session.console, method, names, config.epochs, seeds) as report:
+    epochs = runs.method_of(config, method).epochs(config.epochs)
+    with Display(session.console, method, names, epochs, seeds) as report:
         return runs.run(
             name, config, method, tasks, out, report, session.line, session.mesh, **options
         )

@@ -4,10 +4,27 @@ import dataclasses
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, TypeAlias, get_args
+
+import tyro
 
 from experiments.methods import Method
+from experiments.names import nearest
 from experiments.networks import Scenario
+
+
+def scenario_named(name: str) -> Scenario:
+    """The scenario of that name; ValueError with the nearest name where there is none."""
+    known = get_args(Scenario)
+    if name not in known:
+        raise nearest("scenario", name, known)
+    return name  # pyright: ignore[reportReturnType] (it is one of them)
+
+
+ScenarioOption: TypeAlias = Annotated[
+    Scenario, tyro.conf.arg(constructor=scenario_named, metavar="{task,domain,class}")
+]
+"""A scenario as an option of the command line."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -23,11 +40,11 @@ class Search:
     """Whether to search."""
     learning_rates: tuple[float, ...] = (1e-2, 5e-3, 1e-3)
     """Tried without a penalty, the new task alone."""
-    first_strength: float = 1000.0
+    first_strength: float = 1e6
     """Where the strength starts."""
     margin: float = 0.005
     """How much of the validation accuracy learned alone may be missing, as a fraction of it."""
-    max_halvings: int = 20
+    max_halvings: int = 40
     """After so many the strength stays."""
 
 
@@ -40,7 +57,7 @@ class SequenceConfig:
 
     methods: dict[str, Method]
     """The methods compared, and their settings."""
-    scenario: Scenario = "task"
+    scenario: ScenarioOption = "task"
     """task: a head for each, and known at test time which. domain: one head for all, which class
     within the task? class: one head, which class of all tasks?"""
     hidden_sizes: tuple[int, ...]
@@ -80,6 +97,7 @@ class SequenceConfig:
     """Folder with the data's original files; where absent, MAS_JAX_DATA_DIR, then a download."""
 
     def __post_init__(self) -> None:
+        scenario_named(self.scenario)
         _require(min(self.hidden_sizes, default=0) >= 1, "hidden-sizes", self.hidden_sizes, "≥ 1")
         for name in ("epochs", "batch_size", "seeds"):
             _require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
@@ -111,8 +129,10 @@ class SequenceConfig:
 def _check_search(search: Search) -> None:
     """Raise ValueError, naming the setting, where a search could not work."""
     rates = search.learning_rates
-    _require(bool(rates) and min(rates) > 0, "search.learning-rates", rates, "above 0")
-    _require(search.first_strength > 0, "search.first-strength", search.first_strength, "above 0")
+    good = bool(rates) and all(0 < rate < float("inf") for rate in rates)
+    _require(good, "search.learning-rates", rates, "above 0, and finite")
+    first = search.first_strength
+    _require(0 < first < float("inf"), "search.first-strength", first, "above 0, and finite")
     _require(0 <= search.margin < 1, "search.margin", search.margin, "in [0, 1)")
     _require(search.max_halvings >= 0, "search.max-halvings", search.max_halvings, "at least 0")
 
@@ -142,5 +162,6 @@ WITHOUT_EFFECT = ("seeds", "first_seed", "data_dir", "methods")
 def settings(config: SequenceConfig, method: str) -> dict[str, object]:
     """The settings that determine the numbers of one method, as plain JSON (lists, not tuples)."""
     plain = dataclasses.asdict(config)
-    kept = {name: value for name, value in plain.items() if name not in WITHOUT_EFFECT}
+    without = (*WITHOUT_EFFECT, *(() if config.search.enabled else ("search",)))
+    kept = {name: value for name, value in plain.items() if name not in without}
     return json.loads(json.dumps({**kept, "method": {"name": method, **plain["methods"][method]}}))

@@ -1,7 +1,6 @@
 """One task is learned: head warm-up, then its epochs."""
 
 import math
-import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -46,7 +45,6 @@ class Trained(NamedTuple):
     opt_state: Any
     rates: Rates
     losses: tuple[float, ...]
-    seconds: float
 
 
 def train(
@@ -57,7 +55,6 @@ def train(
     Raises:
       FloatingPointError: the loss is NaN or infinite; names epoch, task and seed.
     """
-    began = time.perf_counter()
     method, config = setup.method, setup.config
     memory, recorded = (start.memory, start.recorded) if protected else (None, Recorded())
     # Copies: what an epoch is given it overwrites.
@@ -85,7 +82,7 @@ def train(
                 "method's strength"
             )
         report(Epoch(start.seed, start.task, epoch, losses[-1], float(info.accuracy)))
-    return Trained(params, opt_state, rates, tuple(losses), time.perf_counter() - began)
+    return Trained(params, opt_state, rates, tuple(losses))
 
 
 def _warm_up(setup: Setup, start: Start, params: Any, rates: Rates) -> Any:

@@ -6,12 +6,11 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
-from experiments.config import SequenceConfig
+from experiments.config import ScenarioOption, SequenceConfig
 from experiments.data import mnist
 from experiments.data.permuted import permuted
 from experiments.data.types import Examples, Splits, Task
 from experiments.methods import Joint, Method, every_method
-from experiments.networks import Scenario
 
 PUBLISHED = {
     "EWC's paper (PNAS 2017): ewc": {"average_accuracy": 0.94},
@@ -43,7 +42,7 @@ class PermutedMNIST(SequenceConfig):
     published: ClassVar[Mapping[str, Mapping[str, float]]] = PUBLISHED
 
     methods: dict[str, Method] = dataclasses.field(default_factory=_methods)
-    scenario: Scenario = "domain"
+    scenario: ScenarioOption = "domain"
     hidden_sizes: tuple[int, ...] = (1000,)
     epochs: int = 5
     batch_size: int = 128

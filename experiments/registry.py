@@ -1,6 +1,5 @@
 """The experiments, by name."""
 
-import difflib
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -15,6 +14,7 @@ from experiments import (
 )
 from experiments.config import SequenceConfig
 from experiments.data.types import Task
+from experiments.names import nearest
 
 
 class Experiment(NamedTuple):
@@ -34,15 +34,8 @@ EXPERIMENTS: dict[str, Experiment] = {
     "permuted_mnist": Experiment(permuted_mnist.PermutedMNIST(), permuted_mnist.tasks),
     "mixed_characters": Experiment(mixed_characters.MixedCharacters(), mixed_characters.tasks),
     "adaptation": Experiment(adaptation.Adaptation(), adaptation.tasks),
-    **{name: Experiment(config, alpha_order.tasks) for name, config in alpha_order.CONFIGS.items()},
+    **{name: Experiment(config, split_mnist.tasks) for name, config in alpha_order.CONFIGS.items()},
 }
-
-
-def nearest(kind: str, name: str, known: list[str]) -> ValueError:
-    """The error for an unknown name, with the one probably meant."""
-    close = difflib.get_close_matches(name, known, n=1)
-    hint = f"; did you mean {close[0]!r}?" if close else "."
-    return ValueError(f"no {kind} is called {name!r}{hint} There are: {', '.join(known)}")
 
 
 def find(name: str) -> Experiment:

@@ -15,10 +15,13 @@ from experiments import devices, results, sequence
 from experiments.config import SequenceConfig
 from experiments.data.types import Task
 from experiments.methods import Method
-from experiments.registry import nearest
+from experiments.names import nearest
 from experiments.results import Result, SeedRecord
 from experiments.sequence import Report
-from experiments.setup import prepare
+from experiments.setup import network_for, prepare
+
+SETTINGS_FILE = "settings.json"
+"""Which settings a method's folder is a run of."""
 
 
 def method_of(config: SequenceConfig, name: str) -> Method:
@@ -26,6 +29,18 @@ def method_of(config: SequenceConfig, name: str) -> Method:
     if name not in config.methods:
         raise nearest("method of this experiment", name, list(config.methods))
     return config.methods[name]
+
+
+def check(config: SequenceConfig, methods: Sequence[str], tasks: Sequence[Task], out: Path) -> None:
+    """Raise what `run` would, of settings that do not fit, before anything is learned.
+
+    Raises:
+      ValueError: as `run`.
+    """
+    for name in methods:
+        method = method_of(config, name)
+        network_for(config, method, tasks)
+        _check_held(out / name, configs.settings(config, name))
 
 
 def run(
@@ -127,15 +142,22 @@ def _with_seeds(empty: Result, records: Mapping[int, SeedRecord]) -> Result:
 
 def _claim(folder: Path, settings: dict[str, object]) -> None:
     """Make `folder` that of a run with `settings`, or see that it is."""
-    file = folder / "settings.json"
+    _check_held(folder, settings)
+    file = folder / SETTINGS_FILE
+    if not file.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        results.write_json(settings, file)
+
+
+def _check_held(folder: Path, settings: dict[str, object]) -> None:
+    """Raise ValueError if `folder` holds a run with other settings, or one nobody knows of."""
+    file = folder / SETTINGS_FILE
     if not file.exists():
         if any(folder.glob("seed_*")):
             raise ValueError(
-                f"{folder} holds seeds but no settings.json, so it is not known what they are of. "
-                "Put it back, give another folder with --out, or remove that one"
+                f"{folder} holds seeds but no {SETTINGS_FILE}, so it is not known what they are "
+                "of. Put it back, give another folder with --out, or remove that one"
             )
-        folder.mkdir(parents=True, exist_ok=True)
-        results.write_json(settings, file)
         return
     try:
         held = dict(json.loads(file.read_text(encoding="utf-8")))

@@ -7,6 +7,7 @@ accuracy within a margin (stability decay). Test data, and earlier tasks' data, 
 """
 
 import math
+from typing import NamedTuple
 
 import jax
 
@@ -15,8 +16,21 @@ from experiments.setup import Setup
 from experiments.training import Rates
 
 
-def search(setup: Setup, start: Start, report: Report) -> Trained:
-    """The network trained with the rates that are chosen for a task; they are in what it returns.
+class Found(NamedTuple):
+    """What a search chose for a task, and the network trained with it."""
+
+    trained: Trained
+    validation_accuracy: float
+    alone: float  # the validation accuracy of the new task alone
+
+    def numbers(self) -> dict[str, float]:
+        """What the record keeps."""
+        rates = {name: float(rate) for name, rate in self.trained.rates._asdict().items()}
+        return {**rates, "validation_accuracy": self.validation_accuracy, "alone": self.alone}
+
+
+def search(setup: Setup, start: Start, report: Report) -> Found:
+    """The network trained with the rates that are chosen for a task.
 
     Raises:
       FloatingPointError: training diverged whatever the rates.
@@ -34,29 +48,29 @@ def search(setup: Setup, start: Start, report: Report) -> Trained:
         )
     if start.memory is None and start.recorded.targets is None:
         # The first task, or a method that holds nothing: there is no strength to choose.
-        return best
+        return Found(best, wanted, wanted)
     return _highest_strength(setup, start, best.rates.learning_rate, wanted, report)
 
 
 def _highest_strength(
     setup: Setup, start: Start, rate: jax.Array | float, wanted: float, report: Report
-) -> Trained:
-    """The network trained under the highest strength that reaches `wanted` within the margin."""
-    settings, trained = setup.config.search, None
+) -> Found:
+    """Under the highest strength that reaches `wanted` within the margin, or the lowest tried."""
+    settings, found = setup.config.search, None
     halvings = range(settings.max_halvings + 1)
     strengths = [settings.first_strength / 2**halving for halving in halvings]
     for strength in strengths:
         accuracy, attempted = _attempt(setup, start, Rates(rate, strength), report)
-        trained = attempted or trained
+        found = Found(attempted, accuracy, wanted) if attempted else found
         if accuracy >= (1 - settings.margin) * wanted:
             break
-    if trained is None:
+    if found is None:
         raise FloatingPointError(
             f"training diverged with each strength from {strengths[0]:g} down to "
             f"{strengths[-1]:g} in task {setup.task_names[start.task]}, seed {start.seed}. Give a "
             "lower --search.first-strength"
         )
-    return trained
+    return found
 
 
 def _attempt(

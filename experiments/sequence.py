@@ -11,7 +11,7 @@ import jax
 import numpy as np
 
 from experiments import checkpoint, devices
-from experiments.learning import Epoch, Report, Start, Trained, train
+from experiments.learning import Epoch, Report, Start, train
 from experiments.methods import Stage
 from experiments.results import SeedRecord, histogram
 from experiments.search import search
@@ -53,8 +53,9 @@ def learn(
     state, record = _begin(setup, key, seed, folder)
     last = len(setup.task_names) if stop_after is None else stop_after
     for task in range(len(record.accuracy), last):
-        stage, state, trained, recorded = _learn_task(setup, task, key, state, record, report)
-        state, record = _consolidate(setup, stage, state, record, trained, recorded)
+        learned = _learn_task(setup, task, key, state, record, report)
+        stage = learned.stage
+        state, record = _consolidate(setup, learned, state.memory, record)
         record = dataclasses.replace(record, made=dict(made))
         record = _save(setup, folder, stage, state, record)
         keep(record)
@@ -122,10 +123,21 @@ def _save(setup: Setup, folder: Path, stage: Stage, state: State, record: SeedRe
     return record
 
 
+class LearnedTask(NamedTuple):
+    """Where a run stands after training on a task, and what the record keeps of it."""
+
+    stage: Stage
+    recorded: Recorded
+    losses: tuple[float, ...]
+    seconds: float
+    chosen: tuple[dict[str, float], ...]  # by a search, if there was one
+
+
 def _learn_task(
     setup: Setup, task: int, key: jax.Array, state: State, record: SeedRecord, report: Report
-) -> tuple[Stage, State, Trained, Recorded]:
-    """One task: where the run then stands."""
+) -> LearnedTask:
+    """Train on one task."""
+    began = time.perf_counter()
     key = jax.random.fold_in(key, task)
     params, opt_state, memory = state
     if setup.config.reset_optimizer:
@@ -133,13 +145,15 @@ def _learn_task(
     stage = stage_at(setup, task, params, opt_state, key)
     recorded = setup.method.record(memory, stage)
     start = Start(task, record.seed, params, opt_state, memory, setup.training(task), recorded, key)
+    chosen = ()
     if setup.config.search.enabled:
-        trained = search(setup, start, report)
+        found = search(setup, start, report)
+        trained, chosen = found.trained, (found.numbers(),)
     else:
         rates = Rates(setup.config.learning_rate, setup.method.strength)
         trained = train(setup, start, rates, report)
     stage = stage._replace(params=trained.params, opt_state=trained.opt_state)
-    return stage, State(trained.params, trained.opt_state, memory), trained, recorded
+    return LearnedTask(stage, recorded, trained.losses, time.perf_counter() - began, chosen)
 
 
 def stage_at(setup: Setup, task: int, params: Any, opt_state: Any, key: jax.Array) -> Stage:
@@ -162,34 +176,27 @@ def stage_at(setup: Setup, task: int, params: Any, opt_state: Any, key: jax.Arra
 
 
 def _consolidate(
-    setup: Setup,
-    stage: Stage,
-    state: State,
-    record: SeedRecord,
-    trained: Trained,
-    recorded: Recorded,
+    setup: Setup, learned: LearnedTask, memory: Any, record: SeedRecord
 ) -> tuple[State, SeedRecord]:
     """The state after a task, and the record with what the network can do now."""
-    start = time.perf_counter()
-    memory = jax.block_until_ready(setup.method.end_task(state.memory, stage))
+    start, stage = time.perf_counter(), learned.stage
+    memory = jax.block_until_ready(setup.method.end_task(memory, stage))
     consolidated = time.perf_counter()
-    deployed = setup.method.deployed(memory, state.params)
-    per_task, per_class = _evaluate(setup, deployed)
+    per_task, per_class = _evaluate(setup, setup.method.deployed(memory, stage.params))
     seconds = {
-        "training": trained.seconds,
+        "training": learned.seconds,
         "importance": consolidated - start,
         "evaluation": time.perf_counter() - consolidated,
     }
     of_class = (per_class,) if setup.config.class_accuracy else ()
-    chosen = (trained.rates._asdict(),) if setup.config.search.enabled else ()
-    return state._replace(memory=memory), dataclasses.replace(
+    return State(stage.params, stage.opt_state, memory), dataclasses.replace(
         record,
         accuracy=(*record.accuracy, per_task),
         class_accuracy=(*record.class_accuracy, *of_class),
-        loss=(*record.loss, trained.losses),
+        loss=(*record.loss, learned.losses),
         seconds=(*record.seconds, seconds),
-        memory=(*record.memory, _bytes(setup, stage, memory, recorded)),
-        chosen=(*record.chosen, *chosen),
+        memory=(*record.memory, _bytes(setup, stage, memory, learned.recorded)),
+        chosen=(*record.chosen, *learned.chosen),
         importance=_histograms(setup.method.importance(memory)),
     )
 
@@ -200,6 +207,7 @@ def _bytes(setup: Setup, stage: Stage, memory: Any, recorded: Recorded) -> dict[
     # EBLL's encoders, which its loss takes from the memory, are counted there.
     in_memory = {id(leaf) for leaf in jax.tree.leaves(memory)}
     held = [leaf for leaf in jax.tree.leaves(recorded) if id(leaf) not in in_memory]
+    held += jax.tree.leaves(setup.method.held(stage.opt_state))
     return {
         "parameters": _size(stage.params),
         "kept": _size(memory) + sum(setup.data_bytes[j] for j in needed_next),

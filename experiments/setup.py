@@ -45,15 +45,8 @@ def prepare(
     Raises:
       ValueError: the tasks and the scenario, or the tasks and the method, do not fit each other.
     """
-    if len(tasks) < 2:
-        raise ValueError(
-            f"a sequence needs at least two tasks, got {len(tasks)}: with one there is nothing "
-            "to forget"
-        )
+    network = network_for(config, method, tasks)
     labels = output_labels(config.scenario, tasks)
-    heads = head_outputs(config.scenario, tasks, labels)
-    network = Network(config.hidden_sizes, heads, config.scenario)
-    method.check(tasks, network)
     base = base_optimizer(config)
     learned_with = [method.training_tasks(i) for i in range(len(tasks))]
     own = [relabelled(task, labels[i]) for i, task in enumerate(tasks)]
@@ -94,11 +87,32 @@ def prepare(
         ),
         evaluation=to_device(evaluated, sum(len(part.labels) for _, part in evaluated), mesh),
         trained_heads=tuple(
-            np.any([heads[j] for j in method.trained_heads(i)], axis=0) for i in range(len(tasks))
+            np.any([network.heads[j] for j in method.trained_heads(i)], axis=0)
+            for i in range(len(tasks))
         ),
         data_bytes=tuple(sum(array.nbytes for array in task.train) for task in own),
         mesh=mesh,
     )
+
+
+def network_for(config: SequenceConfig, method: Method, tasks: Sequence[Task]) -> Network:
+    """The network that learns `tasks`.
+
+    Raises:
+      ValueError: tasks, scenario and method do not fit each other.
+    """
+    if len(tasks) < 2:
+        raise ValueError(
+            f"a sequence needs at least two tasks, got {len(tasks)}: with one there is nothing "
+            "to forget"
+        )
+    for task in tasks:
+        _check_heads(task)
+    labels = output_labels(config.scenario, tasks)
+    heads = head_outputs(config.scenario, tasks, labels)
+    network = Network(config.hidden_sizes, heads, config.scenario)
+    method.check(tasks, network)
+    return network
 
 
 def base_optimizer(config: SequenceConfig) -> optax.GradientTransformation:
@@ -138,6 +152,17 @@ def head_outputs(
         tuple(scenario != "task" or label in task.classes for label in known)
         for task, known in zip(tasks, labels, strict=True)
     )
+
+
+def _check_heads(task: Task) -> None:
+    """Raise ValueError if an example is of a class that the task's head has no output for."""
+    for part in ("train", "validation", "test"):
+        missing = sorted(set(getattr(task, part).labels.tolist()) - set(task.classes))
+        if missing:
+            raise ValueError(
+                f"task {task.name!r} has {part} examples of class {missing[0]}, for which there is "
+                f"no output: its classes are {', '.join(map(str, task.classes))}"
+            )
 
 
 def relabelled(task: Task, known: Sequence[int]) -> Task:

@@ -10,7 +10,7 @@ from experiments.methods import Method, every_method
 
 
 def _methods() -> dict[str, Method]:
-    methods = every_method(mas=1.0)
+    methods = every_method()
     return {name: methods[name] for name in ("finetune", "joint", "mas")}
 
 

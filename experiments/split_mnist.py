@@ -6,12 +6,11 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
-from experiments.config import Search, SplitConfig
+from experiments.config import ScenarioOption, Search, SplitConfig
 from experiments.data import mnist
 from experiments.data.sequences import split_by_classes
 from experiments.data.types import Examples, Splits, Task
 from experiments.methods import Method, every_method
-from experiments.networks import Scenario
 
 # GT-RIPL, github.com/GT-RIPL/Continual-Learning-Benchmark, read off its figure: mean and ± over ten
 # runs. Theirs averages Ω over outputs and penalises heads.
@@ -123,7 +122,7 @@ class SplitMNISTDomain(SplitMNIST):
         joint=(98.59, 0.15),
     )
 
-    scenario: Scenario = "domain"
+    scenario: ScenarioOption = "domain"
     methods: dict[str, Method] = dataclasses.field(default_factory=lambda: every_method(**DOMAIN))
 
 
@@ -154,7 +153,7 @@ class SplitMNISTClass(SplitMNIST):
         joint=(97.53, 0.30),
     )
 
-    scenario: Scenario = "class"
+    scenario: ScenarioOption = "class"
     methods: dict[str, Method] = dataclasses.field(default_factory=lambda: every_method(**CLASS))
 
 

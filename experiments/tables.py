@@ -13,6 +13,9 @@ from experiments.results import Result, finished, summary
 MEASURES = {"average_accuracy": 2, "forgetting": 3, "backward_transfer": 3}
 """The headline metrics, and their decimals."""
 
+REFERENCES = ("joint",)
+"""Methods that have all data at once."""
+
 _MOST_TASKS = 5
 """With more, the tasks have no columns of their own."""
 
@@ -50,10 +53,10 @@ def as_markdown(results: Sequence[Result]) -> str:
         name: [_cell(of_method.get(name), digits) for of_method in found]
         for name, digits in measures.items()
     }
-    columns["average_accuracy"] = _bold(columns["average_accuracy"], max)
-    columns["forgetting"] = _bold(columns["forgetting"], min)
-    published_beside = [_published(result.published, result.method, ", ") for result in results]
     names = [result.method for result in results]
+    columns["average_accuracy"] = _bold(columns["average_accuracy"], names, max)
+    columns["forgetting"] = _bold(columns["forgetting"], names, min)
+    published_beside = [_published(result.published, result.method, ", ") for result in results]
     rows = list(zip(names, *columns.values(), published_beside, strict=True))
     headings = ["method", "average accuracy, %", "forgetting, points", "published, %"]
     if not any(published_beside):
@@ -122,16 +125,24 @@ def _cell(measure: tuple[float, float] | None, digits: int) -> str:
     return f"{100 * mean:.{digits}f}{interval}"
 
 
-def _bold(cells: Sequence[str], best_fn: Callable[[Iterable[float]], float]) -> list[str]:
-    """The best mean in bold, where there is something for it to be better than."""
-    means = [float(cell.split(" ")[0]) for cell in cells if cell != "–"]
+def _bold(
+    cells: Sequence[str], names: Sequence[str], best_fn: Callable[[Iterable[float]], float]
+) -> list[str]:
+    """The best mean in bold, where there is something for it to be better than.
+
+    References, which have what the others do without, are not among those compared.
+    """
+    compared = [cell for cell, name in zip(cells, names, strict=True) if name not in REFERENCES]
+    means = [float(cell.split(" ")[0]) for cell in compared if cell != "–"]
     if len(means) < 2:
         return list(cells)
     best = best_fn(means)
     parts = [cell.partition(" ± ") for cell in cells]
     return [
-        f"**{mean}**{sign}{width}" if mean != "–" and float(mean) == best else mean + sign + width
-        for mean, sign, width in parts
+        f"**{mean}**{sign}{width}"
+        if name not in REFERENCES and mean != "–" and float(mean) == best
+        else mean + sign + width
+        for name, (mean, sign, width) in zip(names, parts, strict=True)
     ]
 
 

@@ -39,6 +39,8 @@ def candidates(
         raise ValueError(f"method {method!r} has no strength to choose")
     if not strengths or not learning_rates:
         raise ValueError("--strengths and --learning-rates each need at least one value")
+    if config.search.enabled:
+        raise ValueError("a search would choose each task's strength itself: --no-search.enabled")
     if config.evaluate_on == "test":
         raise ValueError("settings are never chosen on test data: --evaluate-on validation")
     return [

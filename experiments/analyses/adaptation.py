@@ -6,6 +6,7 @@ For each class: how much of it, and of the rest of its task, is forgotten by the
 importance from that class alone and from all, and the accuracy of the later tasks.
 """
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -64,7 +65,10 @@ def _percent(values: np.ndarray) -> str:
 
 def main(folder: tyro.conf.Positional[Path]) -> None:
     """Print the comparison of the runs in `folder`."""
-    print(compared(folder))
+    try:
+        print(compared(folder))
+    except (OSError, ValueError) as error:
+        sys.exit(f"error: {error}. Wanted the results that the commands above make")
 
 
 if __name__ == "__main__":

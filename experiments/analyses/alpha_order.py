@@ -6,6 +6,7 @@ reads FOLDER/alpha_order_1/mas/result.json and its like, and prints for each pla
 the forgetting of all tasks and of that one under both rules, and their difference seed by seed.
 """
 
+import sys
 from pathlib import Path
 from typing import NamedTuple
 
@@ -101,7 +102,10 @@ def _percent(values: np.ndarray, digits: int = 3) -> str:
 
 def main(folder: tyro.conf.Positional[Path]) -> None:
     """Print the comparison of the runs below `folder`."""
-    print(compared(folder))
+    try:
+        print(compared(folder))
+    except (OSError, ValueError) as error:
+        sys.exit(f"error: {error}. Wanted the results that the commands above make")
 
 
 if __name__ == "__main__":

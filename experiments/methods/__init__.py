@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from experiments.methods.base import Method, Stage
 from experiments.methods.joint import Joint
 from experiments.methods.mas import MAS
+from experiments.names import nearest
 
 ORDER = (
     "finetune",
@@ -42,8 +43,21 @@ METHODS: dict[str, Method] = _found()
 
 
 def every_method(**strengths: float) -> dict[str, Method]:
-    """All methods, with the strengths given here; a name's variants (mas_test) share its own."""
+    """All methods, with the strengths given here; a name's variants (mas_test) share its own.
+
+    Raises:
+      ValueError: a name that begins none of a method with a strength.
+    """
+    held = [name for name, method in METHODS.items() if "strength" in _fields(method)]
+    for name in strengths:
+        if not any(name == known or known.startswith(f"{name}_") for known in held):
+            raise nearest("method with a strength", name, held)
     return {name: _with_strength(name, method, strengths) for name, method in METHODS.items()}
+
+
+def _fields(method: Method) -> set[str]:
+    """The names of a method's options."""
+    return {field.name for field in dataclasses.fields(method)}
 
 
 def _with_strength(name: str, method: Method, strengths: Mapping[str, float]) -> Method:

@@ -72,6 +72,10 @@ class Method:
         del memory, params
         return opt_state
 
+    def held(self, opt_state: Any) -> Any:
+        """What of the optimizer's state is the method's own, beside the anchor it is given."""
+        del opt_state
+
     def record(self, memory: Any, stage: Stage) -> Recorded:
         """What `extra_loss` holds the new task against; before the first task nothing."""
         del memory, stage

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,14 +18,17 @@ from experiments.methods.lwf import LwF
 from experiments.networks import Batch, Network
 from experiments.training import Recorded
 
+BATCH_SIZE = 128
+"""Of the autoencoders' training."""
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class EBLL(LwF):
     """LwF that also holds the codes of features that mattered to earlier tasks.
 
     After each task t an under-complete autoencoder r = W_dec σ(W_enc F + b) + c learns the trunk's
-    features F of its examples (Eq. 6): min E[ a ‖r(F) − F‖² + ℓ(T_t(r(F)), y) ], with its head T_t.
-    Loss on a new task (Eq. 8): LwF's + λ Σ_t (α/2) (1/N) Σ_k ‖σ_t(F(x_k)) − σ_t(F*(x_k))‖², with
+    features F of its examples: min E[ a ‖r(F) − F‖² + ℓ(T_t(r(F)), y) ], with its head T_t.
+    Loss on a new task: LwF's + λ Σ_t (α/2) (1/N) Σ_k ‖σ_t(F(x_k)) − σ_t(F*(x_k))‖², with
     the code of each earlier task's encoder, now and before. Encoders are kept, one for each task.
     """
 
@@ -34,16 +38,19 @@ class EBLL(LwF):
     """α, the weight of the codes beside the old heads."""
     reconstruction: float = 1e-2
     """a, the weight of the features' reconstruction beside the task's own loss."""
-    autoencoder_epochs: int = 2
-    """Passes over a task's examples for its autoencoder."""
+    autoencoder_steps: int = 200
+    """Steps of training for each task's autoencoder, 128 examples each."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.code_size < 1 or self.autoencoder_epochs < 1:
-            raise ValueError(
-                "code_size and autoencoder_epochs must be at least 1, got "
-                f"{self.code_size} and {self.autoencoder_epochs}"
-            )
+        for name in ("code_size", "autoencoder_steps"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        for name in ("code_strength", "reconstruction"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ValueError(
+                    f"{name} must be at least 0, and finite, got {getattr(self, name)}"
+                )
 
     def check(self, tasks: Sequence[Task], network: Network) -> None:
         super().check(tasks, network)
@@ -108,7 +115,7 @@ def _train_autoencoder(
     }
     optimizer = optax.adam(1e-3)
 
-    def loss_fn(layers: Any, rows: jax.Array, weights: jax.Array) -> jax.Array:
+    def loss_fn(layers: Any, rows: jax.Array) -> jax.Array:
         batch, labels = jax.tree.map(lambda x: x[rows], (examples.batch, examples.labels))
         features = network.features(params, batch)
         code = _encode(layers["encoder"], features)
@@ -116,21 +123,17 @@ def _train_autoencoder(
         error = jnp.sum((rebuilt - features) ** 2, axis=-1)
         logits = network.masked(network.classify(params, rebuilt), batch)
         losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
-        return jnp.sum(weights * (method.reconstruction * error + losses)) / weights.sum()
+        return jnp.mean(method.reconstruction * error + losses)
 
-    def step(carry: Any, xs: Any) -> tuple[Any, None]:
+    def step(carry: Any, rows: jax.Array) -> tuple[Any, None]:
         layers, opt_state = carry
-        grads = jax.grad(loss_fn)(layers, *xs)
-        updates, new_state = optimizer.update(grads, opt_state, layers)
-        moved = optax.apply_updates(layers, updates), new_state
-        # A batch of filling alone changes nothing.
-        return jax.tree.map(lambda new, old: jnp.where(xs[1][0] > 0, new, old), moved, carry), None
+        grads = jax.grad(loss_fn)(layers, rows)
+        updates, opt_state = optimizer.update(grads, opt_state, layers)
+        return (optax.apply_updates(layers, updates), opt_state), None
 
-    carry = layers, optimizer.init(layers)
-    for epoch in range(method.autoencoder_epochs):
-        batches = shuffled_batches(jax.random.fold_in(for_batches, epoch), examples, 128)
-        carry, _ = jax.lax.scan(step, carry, batches)
-    return carry[0]["encoder"]
+    rows, _ = shuffled_batches(for_batches, examples, BATCH_SIZE, method.autoencoder_steps)
+    (layers, _), _ = jax.lax.scan(step, (layers, optimizer.init(layers)), rows)
+    return layers["encoder"]
 
 
 METHODS = {"ebll": EBLL()}

@@ -56,6 +56,11 @@ class OnlineEWC(EWC):
     decay: float = 1.0
     """γ, how much of the Fisher information before is kept from task to task."""
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 <= self.decay <= 1:
+            raise ValueError(f"decay must be a factor between 0 and 1, got {self.decay}")
+
     def joined(self, memory: mas_jax.Anchor | None, params: Any, fisher: Any) -> mas_jax.Anchor:
         return mas_jax.consolidate(memory, params, fisher, rule="decay", decay=self.decay)
 

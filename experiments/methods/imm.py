@@ -19,7 +19,7 @@ class IMM(EWC):
 
     Each task starts from the one before, with L2-transfer: L(θ) + (λ/2) Σ_i (θ_i − θ*_i)². The
     merged trunk, which answers, and from which nothing is learned on, is for equal weights α_t:
-    mean (Eq. 3): θ = Σ_t α_t θ_t;   mode (Eq. 7): θ_i = Σ_t α_t F_t,i θ_t,i / Σ_t α_t F_t,i,
+    mean: θ = Σ_t α_t θ_t;   mode: θ_i = Σ_t α_t F_t,i θ_t,i / Σ_t α_t F_t,i,
     F_t as for EWC. Heads of single tasks are not merged.
     """
 

@@ -15,7 +15,7 @@ class LocalMAS(Anchored):
     """l-MAS: each layer holds what its own outputs depend on, as Hebb's rule would.
 
     Loss as for MAS. Importance of a weight from input i to output j of a layer y = relu(xW), the
-    layer's function alone (Eq. 6): Ω_ij = (1/N) Σ_k |∂‖y(x_k)‖₂² / ∂θ_ij| = (1/N) Σ_k 2 x_ki y_kj.
+    layer's function alone: Ω_ij = (1/N) Σ_k |∂‖y(x_k)‖₂² / ∂θ_ij| = (1/N) Σ_k 2 x_ki y_kj.
     """
 
     data: Data = "train"

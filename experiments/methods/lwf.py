@@ -1,6 +1,7 @@
 """Learning without Forgetting (Li and Hoiem, ECCV 2016)."""
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -18,7 +19,8 @@ class LwF(Method):
 
     Loss on a new task (Eqs. 2 to 4): L(θ) + λ Σ_old heads −(1/N) Σ_k Σ_c y'_kc log ŷ'_kc, with y'
     and ŷ' the probabilities of that head, recorded before and now, softened: y' ∝ exp(logit / T).
-    No earlier example is kept, and nothing but the network from task to task.
+    No earlier example is kept, and nothing but the network from task to task. The paper warms up the
+    new head first, which is an option of the experiment for all methods (--head-warmup-epochs).
     """
 
     strength: float = 1.0
@@ -27,9 +29,9 @@ class LwF(Method):
     """T, how soft the outputs are compared; 2 in the paper."""
 
     def __post_init__(self) -> None:
-        if not self.strength >= 0 or not self.temperature > 0:
+        if not 0 <= self.strength < math.inf or not 0 < self.temperature < math.inf:
             raise ValueError(
-                "strength must be at least 0 and temperature above 0, got "
+                "strength must be at least 0 and temperature above 0, both finite, got "
                 f"{self.strength} and {self.temperature}"
             )
 

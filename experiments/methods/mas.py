@@ -18,8 +18,8 @@ class MAS(Anchored):
     """Memory Aware Synapses: what the outputs depend on is held.
 
     Loss on a new task (Eq. 3): L(θ) + (λ/2) Σ_ij Ω_ij (θ_ij − θ*_ij)².
-    Importance (Eqs. 2 and 4): Ω_ij = (1/N) Σ_k |∂‖F(x_k; θ)‖₂² / ∂θ_ij|, from inputs alone; for a
-    vector of outputs (Eq. 2 as printed) (1/N) Σ_k ‖∂F(x_k; θ) / ∂θ_ij‖₂, n backward passes.
+    Importance (Eq. 2): Ω_ij = (1/N) Σ_k |∂‖F(x_k; θ)‖₂² / ∂θ_ij|, from inputs alone; for a
+    vector of outputs (section 4.1) (1/N) Σ_k ‖∂F(x_k; θ) / ∂θ_ij‖₂, n backward passes.
     Over tasks Ω is summed, and θ* is where the latest one ended.
     """
 
