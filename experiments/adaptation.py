@@ -1,6 +1,7 @@
 """Adaptation: importance measured on one class alone, so that this class is what is kept."""
 
 import dataclasses
+
 from experiments.data import mixed
 from experiments.data.types import Task
 from experiments.methods import MAS, METHODS, Method

@@ -22,7 +22,14 @@ def scenario_named(name: str) -> Scenario:
 
 
 ScenarioOption: TypeAlias = Annotated[
-    Scenario, tyro.conf.arg(constructor=scenario_named, metavar="{task,domain,class}")
+    Scenario,
+    tyro.constructors.PrimitiveConstructorSpec(
+        nargs=1,
+        metavar=f"{{{','.join(get_args(Scenario))}}}",
+        instance_from_str=lambda texts: scenario_named(texts[0]),
+        is_instance=lambda value: value in get_args(Scenario),
+        str_from_instance=lambda value: [value],
+    ),
 ]
 """A scenario as an option of the command line."""
 

@@ -21,7 +21,7 @@ PUBLISHED = {
 
 
 def _methods() -> dict[str, Method]:
-    methods = every_method(mas=0.003)
+    methods = every_method(l2=0.003, ewc=10.0, si=10.0, mas=0.003, lmas=0.002, alpha=0.003)
     names = ("finetune", "joint", "l2", "ewc", "ewc_online", "si", "mas", "lmas", "alpha")
     # Joint training goes once through all tasks so far where the others go five times through one.
     return {name: methods[name] for name in names} | {"joint": Joint(passes=1)}
@@ -56,6 +56,24 @@ class PermutedMNIST(SequenceConfig):
     permutation_seed: int = 0
     """Draws the permutations, the same for all seeds of the network."""
     seeds: int = 3
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PermutedMNISTWide(PermutedMNIST):
+    """Permuted MNIST with a hidden layer of 4,000 units, 3.2 million parameters, and MAS.
+
+    Claim: at least 96 % after ten tasks. A sketch with 2,000 units reached 95.6 %. Protocol and
+    strength: as for permuted_mnist. Run time: six minutes on two cores for each seed.
+
+        python -m experiments compare permuted_mnist_wide --data-dir FOLDER
+    """
+
+    published: ClassVar[Mapping[str, Mapping[str, float]]] = {}
+
+    methods: dict[str, Method] = dataclasses.field(
+        default_factory=lambda: {"mas": _methods()["mas"]}
+    )
+    hidden_sizes: tuple[int, ...] = (4000,)
 
 
 def tasks(config: PermutedMNIST) -> tuple[Task, ...]:

@@ -32,6 +32,7 @@ EXPERIMENTS: dict[str, Experiment] = {
     "split_mnist_class": Experiment(split_mnist.SplitMNISTClass(), split_mnist.tasks),
     "split_mnist_search": Experiment(split_mnist.SplitMNISTSearch(), split_mnist.tasks),
     "permuted_mnist": Experiment(permuted_mnist.PermutedMNIST(), permuted_mnist.tasks),
+    "permuted_mnist_wide": Experiment(permuted_mnist.PermutedMNISTWide(), permuted_mnist.tasks),
     "mixed_characters": Experiment(mixed_characters.MixedCharacters(), mixed_characters.tasks),
     "adaptation": Experiment(adaptation.Adaptation(), adaptation.tasks),
     **{name: Experiment(config, split_mnist.tasks) for name, config in alpha_order.CONFIGS.items()},

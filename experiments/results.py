@@ -227,7 +227,8 @@ def read_all(directory: Path, order: Sequence[str] = ()) -> list[Result]:
             f"no {FILE_NAME} below {directory}: wanted the folder of a run, as "
             "`python -m experiments compare NAME --out DIR` makes it"
         )
-    places = {method: place for place, method in enumerate(order)}
     found = [(path.parent.parent, read(path)) for path in paths]
-    found.sort(key=lambda pair: (pair[0], places.get(pair[1].method, len(places))))
+    if order:
+        places = {method: place for place, method in enumerate(order)}
+        found.sort(key=lambda pair: (pair[0], places.get(pair[1].method, len(places))))
     return [result for _, result in found]

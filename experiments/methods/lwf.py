@@ -19,8 +19,8 @@ class LwF(Method):
 
     Loss on a new task (Eqs. 2 to 4): L(θ) + λ Σ_old heads −(1/N) Σ_k Σ_c y'_kc log ŷ'_kc, with y'
     and ŷ' the probabilities of that head, recorded before and now, softened: y' ∝ exp(logit / T).
-    No earlier example is kept, and nothing but the network from task to task. The paper warms up the
-    new head first, which is an option of the experiment for all methods (--head-warmup-epochs).
+    No earlier example is kept, and nothing but the network from task to task. The paper warms up
+    the new head first, an option of the experiments for all methods (--head-warmup-epochs).
     """
 
     strength: float = 1.0
