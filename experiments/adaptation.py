@@ -7,7 +7,7 @@ from experiments.data.types import Task
 from experiments.methods import MAS, METHODS, Method
 from experiments.mixed_characters import MixedCharacters
 
-STRENGTH = 1.0
+STRENGTH = 10.0
 KEPT = (0, 4, 8)
 """The digits that importance is measured on, one at a time."""
 

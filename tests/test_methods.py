@@ -181,9 +181,9 @@ def test_joint_training_takes_passes_of_its_own() -> None:
     [
         (lambda: LwF(strength=-1.0), "strength must be at least 0 and temperature above 0"),
         (lambda: LwF(strength=float("nan")), "strength must be at least 0"),
-        (lambda: LwF(temperature=0.0), "temperature above 0, got 1.0 and 0.0"),
-        (lambda: EBLL(code_size=0), "code_size and autoencoder_epochs must be at least 1"),
-        (lambda: EBLL(autoencoder_epochs=0), "autoencoder_epochs must be at least 1"),
+        (lambda: LwF(temperature=0.0), "temperature above 0, both finite, got 1.0 and 0.0"),
+        (lambda: EBLL(code_size=0), "code_size must be at least 1, got 0"),
+        (lambda: EBLL(autoencoder_steps=0), "autoencoder_steps must be at least 1"),
         (lambda: Joint(passes=0), "passes must be at least 1, got 0"),
         *[
             (lambda name=name: dataclasses.replace(METHODS[name], strength=-0.5), "strength must")
