@@ -8,7 +8,6 @@ from experiments.data import mixed
 from experiments.data.types import Task
 from experiments.methods import Method, every_method
 
-
 STRENGTHS = {
     "l2": 0.1,
     "ewc": 1_000.0,
