@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 import mas_jax
-from experiments import cli, registry
+from experiments import cli, registry, results, tables
 from experiments.data.types import DataNotFoundError
 from experiments.progress import Display, clock
 from experiments.sequence import Epoch
@@ -210,3 +210,28 @@ def test_clock() -> None:
 def test_experiment_names_are_found_back_from_their_configs() -> None:
     config = dataclasses.replace(tiny.Tiny(), epochs=9)
     assert cli.name_of(config) == "tiny"
+
+
+def test_table_prints_each_experiment_in_markdown(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    command(capsys, "run", "tiny", "--seeds", "1", "--method", "joint", "--out", str(tmp_path))
+    command(capsys, "run", "tiny", "--seeds", "1", "--method", "finetune", "--out", str(tmp_path))
+    status, out, _ = command(capsys, "table", str(tmp_path))
+    assert status == 0
+    found = results.read_all(tmp_path, ("finetune", "joint"))
+    assert out == f"tiny\n\n{tables.as_markdown(found)}\n\n"
+    assert out.index("| finetune") < out.index("| joint")
+
+
+def test_what_a_later_method_refuses_is_said_before_the_first_one_runs(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ran = []
+    monkeypatch.setattr(cli.runs, "run", lambda *_, **__: ran.append(1))
+    status, _, err = command(
+        capsys, "compare", "tiny", "--methods.mas.only", "99", "--out", str(tmp_path)
+    )
+    assert status == 2
+    assert "no example of class 99: no task has it" in " ".join(err.split())
+    assert ran == []

@@ -219,3 +219,16 @@ def test_a_method_without_targets_has_no_loss_for_them() -> None:
 
 def test_the_tiny_sequence_is_what_the_numbers_above_are_of() -> None:
     assert [len(task.train.labels) for task in tiny.tasks()] == [75] * 3
+
+
+def test_a_strength_for_no_method_is_answered_with_the_nearest() -> None:
+    with pytest.raises(ValueError, match="'ewcs'; did you mean 'ewc'"):
+        every_method(ewcs=1.0)
+    with pytest.raises(ValueError, match="no method with a strength is called 'joint'"):
+        every_method(joint=1.0)
+
+
+def test_si_counts_what_its_path_takes(whole: Any) -> None:
+    si, mas = (whole(name)[0].record.memory[0] for name in ("si", "mas"))
+    # Where the task began, and ω in two parts.
+    assert si["training"] - mas["training"] == 3 * ANCHOR_BYTES // 2

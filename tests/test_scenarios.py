@@ -1,5 +1,6 @@
 """What a network of each scenario is asked, what it sees, and what of it is shared."""
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments.data.types import Task
+from experiments.data.types import Examples, Task
 from experiments.learning import Start, train
 from experiments.methods import MAS, METHODS
 from experiments.networks import Network, Scenario, masked_logits
@@ -234,3 +235,17 @@ def test_warm_up_is_on_the_new_tasks_examples_alone_in_joint_training() -> None:
     setup = setup_of(METHODS["joint"], head_warmup_epochs=1)
     assert set(np.asarray(setup.measured(2).batch.tasks).tolist()) == {2}
     assert int(setup.measured(2).size) == 75
+
+
+def test_an_example_without_an_output_is_named() -> None:
+    first, *others = tiny.tasks()
+    extra = Examples(first.train.inputs[:1], np.array([3], np.int32))
+    train = Examples(*(np.concatenate(pair) for pair in zip(first.train, extra, strict=True)))
+    config = tiny.Tiny()
+    with pytest.raises(ValueError, match="'4/1' has train examples of class 3, for which there"):
+        prepare(config, config.methods["mas"], [first._replace(train=train), *others])
+
+
+def test_an_unknown_scenario_is_answered_with_the_nearest() -> None:
+    with pytest.raises(ValueError, match="no scenario is called 'tasks'; did you mean 'task'"):
+        dataclasses.replace(tiny.Tiny(), scenario="tasks")
