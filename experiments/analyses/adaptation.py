@@ -6,7 +6,6 @@ For each class: how much of it, and of the rest of its task, is forgotten by the
 importance from that class alone and from all, and the accuracy of the later tasks.
 """
 
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +13,9 @@ import tyro
 
 from experiments import results
 from experiments.adaptation import KEPT
+from experiments.analyses.printed import percent, print_table
 from experiments.benchmarks.markdown import table
-from experiments.results import Result, mean_interval
+from experiments.results import Result
 
 NUM_CLASSES = 10
 """Of the first task, whose outputs come first."""
@@ -50,25 +50,16 @@ def _cells(result: Result, digit: int) -> list[str]:
     accuracy_SxT = np.array([record.accuracy[-1] for record in records])
     lost_SxC = of_class_SxTxC[:, 0, :NUM_CLASSES] - of_class_SxTxC[:, -1, :NUM_CLASSES]
     return [
-        _percent(lost_SxC[:, digit]),
-        _percent(np.delete(lost_SxC, digit, axis=1).mean(axis=1)),
-        _percent(accuracy_SxT[:, 1:].mean(axis=1)),
-        _percent(accuracy_SxT[:, -1]),
+        percent(lost_SxC[:, digit]),
+        percent(np.delete(lost_SxC, digit, axis=1).mean(axis=1)),
+        percent(accuracy_SxT[:, 1:].mean(axis=1)),
+        percent(accuracy_SxT[:, -1]),
     ]
-
-
-def _percent(values: np.ndarray) -> str:
-    """A mean and its interval over seeds, in percent."""
-    mean, half_width = mean_interval(values)
-    return f"{100 * mean:.2f} ± {100 * half_width:.2f}"
 
 
 def main(folder: tyro.conf.Positional[Path]) -> None:
     """Print the comparison of the runs in `folder`."""
-    try:
-        print(compared(folder))
-    except (OSError, ValueError) as error:
-        sys.exit(f"error: {error}. Wanted the results that the commands above make")
+    print_table(compared, folder)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,6 @@ reads FOLDER/alpha_order_1/mas/result.json and its like, and prints for each pla
 the forgetting of all tasks and of that one under both rules, and their difference seed by seed.
 """
 
-import sys
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,8 +14,8 @@ import tyro
 
 from experiments import results
 from experiments.alpha_order import CONFIGS, FIRST
+from experiments.analyses.printed import percent, print_table
 from experiments.benchmarks.markdown import table
-from experiments.results import mean_interval
 from mas_jax import metrics
 
 TASK = "/".join(map(str, FIRST))
@@ -83,29 +82,20 @@ def _cells(place: Place) -> list[str]:
     """Mean and 95 % interval of each number, and of the difference seed by seed."""
     summed, balanced = place
     return [
-        _percent(summed.accuracy, 2),
-        _percent(balanced.accuracy, 2),
-        _percent(summed.forgetting),
-        _percent(balanced.forgetting),
-        _percent(balanced.forgetting - summed.forgetting),
-        _percent(summed.of_first),
-        _percent(balanced.of_first),
-        _percent(balanced.of_first - summed.of_first),
+        percent(summed.accuracy, 2),
+        percent(balanced.accuracy, 2),
+        percent(summed.forgetting, 3),
+        percent(balanced.forgetting, 3),
+        percent(balanced.forgetting - summed.forgetting, 3),
+        percent(summed.of_first, 3),
+        percent(balanced.of_first, 3),
+        percent(balanced.of_first - summed.of_first, 3),
     ]
-
-
-def _percent(values: np.ndarray, digits: int = 3) -> str:
-    """A mean and its interval over seeds, in percent."""
-    mean, half_width = mean_interval(values)
-    return f"{100 * mean:.{digits}f} ± {100 * half_width:.{digits}f}"
 
 
 def main(folder: tyro.conf.Positional[Path]) -> None:
     """Print the comparison of the runs below `folder`."""
-    try:
-        print(compared(folder))
-    except (OSError, ValueError) as error:
-        sys.exit(f"error: {error}. Wanted the results that the commands above make")
+    print_table(compared, folder)
 
 
 if __name__ == "__main__":

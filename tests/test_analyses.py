@@ -1,0 +1,97 @@
+"""The tables made of several runs, from results made up here, and Ω of one network on two sets."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from experiments import registry, results
+from experiments.alpha_order import CONFIGS
+from experiments.analyses import adaptation, alpha_order, importance_data
+from experiments.analyses.printed import print_table
+from experiments.results import Result, SeedRecord
+from tests import tiny
+
+
+def keep(folder: Path, tasks: tuple[str, ...], *seeds: SeedRecord) -> None:
+    """Write a result of these seeds."""
+    folder.mkdir(parents=True)
+    result = Result(
+        experiment="e", method=folder.name, description="", tasks=tasks, published={}, config={},
+        command="", versions={}, machine={}, seeds=seeds,
+    )  # fmt: skip
+    results.write(result, folder / results.FILE_NAME)
+
+
+def test_the_order_table_says_what_balancing_changes_seed_by_seed(tmp_path: Path) -> None:
+    for place, name in enumerate(CONFIGS):
+        tasks = ["a", "b", "c", "d"]
+        tasks.insert(place, "0/1")
+        for rule, lost in (("mas", (0.02, 0.04)), ("alpha", (0.01, 0.02))):
+            # What is lost of each task but the last, between learning it and the end.
+            matrices = np.array([[[0.9] * 5] * 5] * 2)
+            matrices[:, -1, :4] -= np.array(lost)[:, None]
+            seeds = [
+                SeedRecord(seed=s, accuracy=tuple(map(tuple, matrices[s].tolist()))) for s in (0, 1)
+            ]
+            keep(tmp_path / name / rule, tuple(tasks), *seeds)
+    *_, first, _, _, _, last, every = alpha_order.compared(tmp_path).splitlines()
+
+    def cells(line: str) -> list[str]:
+        return [cell.strip() for cell in line.strip("|").split("|")]
+
+    # Losses of 2 and 4 points against 1 and 2: the difference is −1 and −2, −1.5 in the mean, with
+    # a 95 % interval of 12.706 · 0.5 for two seeds.
+    assert cells(first)[5] == "-1.500 ± 6.353"
+    assert cells(first)[6:8] == ["3.000 ± 12.706", "1.500 ± 6.353"]
+    assert cells(last)[6:] == ["0.000 ± 0.000"] * 3  # in the last place nothing follows it
+    # Mean over five places, in one of which nothing is lost of it: 3 · 4/5.
+    assert cells(every)[6].startswith("2.400")
+    assert cells(every)[0] == "all"
+
+
+def test_the_adaptation_table_sets_a_digit_apart_from_the_rest(tmp_path: Path) -> None:
+    learned = [1.0] * 10 + [0.0] * 4
+    for name in ("finetune", "mas", *(f"mas_class_{digit}" for digit in adaptation.KEPT)):
+        kept = int(name[-1]) if name[-1].isdigit() else None
+        end = [0.99 if digit == kept else 0.9 for digit in range(10)] + [0.8] * 4
+        record = SeedRecord(
+            seed=0,
+            accuracy=((1.0, 0.0, 0.0), (1.0, 0.5, 0.0), (0.9, 0.7, 0.8)),
+            class_accuracy=(tuple(learned), tuple(learned), tuple(end)),
+        )
+        keep(tmp_path / name, ("MNIST", "b", "c"), record, dataclasses.replace(record, seed=1))
+    lines = [line for line in adaptation.compared(tmp_path).splitlines() if "images of" in line]
+    assert len(lines) == len(adaptation.KEPT)
+    for line in lines:
+        forgotten, others, later, last = [cell.strip() for cell in line.split("|")[3:-1]]
+        assert (forgotten, others) == ("1.00 ± 0.00", "10.00 ± 0.00")
+        assert (later, last) == ("75.00 ± 0.00", "80.00 ± 0.00")
+
+
+def test_a_folder_without_the_runs_is_said_to_be_one(tmp_path: Path) -> None:
+    with pytest.raises(SystemExit, match=r"No such file .*mas.* Wanted what `python -m experim"):
+        print_table(alpha_order.compared, tmp_path)
+
+
+def test_importance_of_one_network_is_compared_between_sets(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    entry = registry.Experiment(tiny.Tiny(), tasks=lambda _: tiny.tasks())
+    monkeypatch.setitem(registry.EXPERIMENTS, "tiny", entry)
+    options = importance_data.Options(experiment="tiny")
+    measured: dict[str, Any] = importance_data.measure(options, "the command")
+    assert measured["kind"] == "importance_pairs"
+    assert [pair["y"] for pair in measured["pairs"]] == [
+        "test data",
+        "training data of class 4",
+    ]
+    for pair in measured["pairs"]:
+        assert pair["x"] == "training data"
+        assert pair["count"] == 8 * 6
+        assert len(pair["points"]) == 48
+    # Nearly the same from other images of both classes, and not from those of one class alone.
+    of_test, of_class = (pair["rank_correlation"] for pair in measured["pairs"])
+    assert of_class < 0.5 < of_test < 1.0
