@@ -215,12 +215,16 @@ def autoencoder(
     seen: Sequence[int],
     *,
     reconstruction: float,
-    steps: int,
+    batches: Sequence[Array],
 ) -> dict[str, Array]:
-    """EBLL's layers W, b, D, c after steps of Adam on a ‖r − F‖² + cross-entropy of r's head."""
-    features = hidden(network, inputs)
+    """EBLL's layers W, b, D, c after a step of Adam on each batch of rows.
+
+    The loss is a ‖r − F‖² + the cross-entropy of r's head.
+    """
+    all_features, all_labels = hidden(network, inputs), labels
     first, second = ({name: np.zeros_like(leaf) for name, leaf in layers.items()} for _ in range(2))
-    for count in range(1, steps + 1):
+    for count, rows in enumerate(batches, start=1):
+        features, labels = all_features[rows], all_labels[rows]
         s = 1 / (1 + np.exp(-(features @ layers["W"] + layers["b"])))
         rebuilt = s @ layers["D"] + layers["c"]
         logits = rebuilt @ network.heads_kernel + network.heads_bias

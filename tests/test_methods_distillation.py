@@ -9,6 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from experiments.examples import shuffled_batches
+from experiments.methods import ebll
 from experiments.methods.ebll import EBLL
 from experiments.methods.lwf import LwF
 from experiments.networks import Scenario
@@ -172,8 +174,7 @@ def test_ebll_without_code_strength_is_lwf() -> None:
 
 
 def test_an_encoder_is_that_of_an_autoencoder_trained_on_features_and_head() -> None:
-    # 75 examples are one batch, whatever their order: an epoch is one step of Adam.
-    method = EBLL(code_size=3, reconstruction=0.3, autoencoder_epochs=4)
+    method = EBLL(code_size=3, reconstruction=0.3, autoencoder_steps=4)
     setup = setup_of(method)
     stage = at_third_task(setup)
     encoder = method.end_task(None, stage)["task_2"]
@@ -184,9 +185,11 @@ def test_an_encoder_is_that_of_an_autoencoder_trained_on_features_and_head() -> 
         "D": np.asarray(glorot(keys[1], (3, 6)), np.float64), "c": np.zeros(6),
     }  # fmt: skip
     inputs, labels = real(stage.train)
+    rows, _ = shuffled_batches(keys[2], stage.train, ebll.BATCH_SIZE, steps=4)
     trained = oracle.autoencoder(
-        oracle.net(stage.params), layers, inputs, labels, seen(2), reconstruction=0.3, steps=4
-    )
+        oracle.net(stage.params), layers, inputs, labels, seen(2),
+        reconstruction=0.3, batches=list(np.asarray(rows)),
+    )  # fmt: skip
     # Adam moves an entry by about 0.001 a step; where its gradient is near 0, rounding decides.
     np.testing.assert_allclose(encoder["kernel"], trained["W"], atol=2e-5)
     np.testing.assert_allclose(encoder["bias"], trained["b"], atol=2e-5)
@@ -207,14 +210,14 @@ def test_memory_grows_by_one_encoder_for_each_task(tmp_path: Path) -> None:
 
 
 def test_filling_does_not_train_the_autoencoder() -> None:
-    method = EBLL(code_size=3, autoencoder_epochs=2)
+    method = EBLL(code_size=3, autoencoder_steps=2)
     setup = setup_of(method)
     stage = at_third_task(setup)
 
     def filled(array: jax.Array, rows: int) -> jax.Array:
         return jnp.concatenate([array, jnp.repeat(array[:1], rows, axis=0)])
 
-    # To 256 rows: a batch of 128 with the real ones, and one of filling alone.
+    # To 256 rows, of which 75 are real.
     longer = stage.train._replace(
         batch=jax.tree.map(lambda x: filled(x, 181), stage.train.batch),
         labels=filled(stage.train.labels, 181),
