@@ -2,11 +2,12 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import mas_jax
-from experiments.benchmarks import importance, models, record
+from experiments.benchmarks import importance, local, models, record, vector
 
 ROOT = Path(__file__).parent.parent
 RECORDED = ROOT / "experiments" / "recorded"
@@ -42,6 +43,12 @@ def test_the_benchmarks_tables_are_the_recorded_ones() -> None:
     tables = importance.tables(recorded)
     assert tables in README
     assert set(recorded["networks"]) == set(models.SMALL)
+
+
+@pytest.mark.parametrize("benchmark", [local, vector])
+def test_the_variants_costs_are_the_recorded_ones(benchmark: Any) -> None:
+    name = benchmark.__name__.rsplit(".", 1)[-1]
+    assert benchmark.tables(record.read(RECORDED / "benchmarks" / f"{name}.json")) in README
 
 
 def test_every_name_the_readme_uses_is_public() -> None:
