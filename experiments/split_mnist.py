@@ -130,9 +130,9 @@ class SplitMNISTDomain(SplitMNIST):
 class SplitMNISTClass(SplitMNIST):
     """Five tasks of two digits each: which of the ten digits? (class-incremental).
 
-    One head of ten outputs, anchored like the trunk. Claim: methods that keep no data stay near
-    20 %, whatever they hold. Published by GT-RIPL, ten runs: fine-tuning
-    19.71, L2 22.52, EWC 19.80, online EWC 19.77, SI 19.67, MAS 19.52, LwF 24.17, joint 97.53 %.
+    One head of ten outputs, anchored like the trunk. Claim: penalties stay near 20 %, whatever they
+    hold. Published by GT-RIPL, ten runs: fine-tuning 19.71, L2 22.52, EWC 19.80, online EWC 19.77,
+    SI 19.67, MAS 19.52, LwF 24.17, joint 97.53 %.
     That is one task's digits alone, about 20 %: while a task is learned, the cross-entropy over all
     ten outputs has only its two digits as labels, and teaches that no image is any of the others.
     The quickest way to that is the last layer's biases and weights of outputs that the new images
