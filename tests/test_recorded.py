@@ -11,7 +11,7 @@ ROOT = Path(__file__).parent.parent
 FOLDER = ROOT / "experiments" / "recorded"
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 RECORDED = results.read_all(FOLDER / "authors_demo")
-SEEDS = {"split_mnist": 10}
+SEEDS = {"split_mnist": 10, "split_mnist_domain": 10, "split_mnist_class": 10}
 NAMES = {"finetune": "fine-tuning", "mas": "**MAS**", "joint": "joint training"}
 
 
@@ -43,8 +43,11 @@ def test_the_readme_shows_every_methods_recorded_numbers(experiment: str) -> Non
     assert tables.as_markdown(found) in README
 
 
-def test_split_mnist_compares_all_methods() -> None:
-    found = results.read_all(FOLDER / "split_mnist")
-    assert {result.method for result in found} == set(METHODS)
-    (mas,) = [result for result in found if result.method == "mas"]
+@pytest.mark.parametrize("experiment", SEEDS)
+def test_split_mnist_compares_all_methods(experiment: str) -> None:
+    assert {result.method for result in results.read_all(FOLDER / experiment)} == set(METHODS)
+
+
+def test_mas_reaches_what_is_claimed_of_it() -> None:
+    mas = results.read(FOLDER / "split_mnist" / "mas" / results.FILE_NAME)
     assert results.summary(mas)["average_accuracy"][0] >= 0.992
