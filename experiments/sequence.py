@@ -144,7 +144,10 @@ def _learn_task(
         opt_state = setup.learner.init_optimizer(params)
     stage = stage_at(setup, task, params, opt_state, key)
     recorded = setup.method.record(memory, stage)
-    start = Start(task, record.seed, params, opt_state, memory, setup.training(task), recorded, key)
+    # What most methods learn from is on the devices already, as what they measure on.
+    alone = tuple(setup.method.training_tasks(task)) == (task,)
+    examples = stage.train if alone else setup.training(task)
+    start = Start(task, record.seed, params, opt_state, memory, examples, recorded, key)
     chosen = ()
     if setup.config.search.enabled:
         found = search(setup, start, report)

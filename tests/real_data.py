@@ -15,7 +15,8 @@ data_dir = os.environ.get(folders.DATA_DIR_VARIABLE, "")
 def needs(*names: str) -> Callable:
     """Mark a test real_data, and skip it where a subfolder of these names is missing."""
     missing = [name for name in names if not data_dir or not (Path(data_dir) / name).is_dir()]
-    reason = f"needs {', '.join(missing)} in the folder named by {folders.DATA_DIR_VARIABLE}"
+    where = f"as subfolders of the folder named by {folders.DATA_DIR_VARIABLE}"
+    reason = f"needs {', '.join(missing)} {where}"
     skip = pytest.mark.skipif(bool(missing), reason=reason)
     return lambda test: pytest.mark.real_data(skip(test))
 

@@ -15,6 +15,7 @@ from typing import NamedTuple
 from experiments.data import folders
 from experiments.data.types import DataDamagedError, DataNotFoundError
 
+# NotImplementedError is what zipfile raises for a compression it does not know.
 _UNREADABLE = (
     OSError, EOFError, ValueError, NotImplementedError, struct.error, zlib.error,
     zipfile.BadZipFile, tarfile.TarError,
