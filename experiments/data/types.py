@@ -9,7 +9,7 @@ class Examples(NamedTuple):
     """Inputs and what they are, row by row.
 
     Attributes:
-      inputs: (N, D) float32.
+      inputs: (N, D) float32, or pictures, (N, H, W, 3) uint8.
       labels: (N,) int32, class numbers: the data set's own, or unique in a sequence of several.
     """
 
@@ -18,10 +18,17 @@ class Examples(NamedTuple):
 
 
 class Splits(NamedTuple):
-    """A data set in its two parts."""
+    """A data set in its two parts.
+
+    Attributes:
+      train: what networks learn from.
+      test: what they are tested on.
+      skipped: files left out because they could not be read; only where that was asked for.
+    """
 
     train: Examples
     test: Examples
+    skipped: tuple[str, ...] = ()
 
 
 class Task(NamedTuple):
@@ -33,6 +40,7 @@ class Task(NamedTuple):
       train: what the network learns from.
       validation: cut from the data set's training part; may be empty.
       test: from the data set's test part.
+      skipped: how many files were left out because they could not be read.
     """
 
     name: str
@@ -40,6 +48,7 @@ class Task(NamedTuple):
     train: Examples
     validation: Examples
     test: Examples
+    skipped: int = 0
 
 
 class DataNotFoundError(RuntimeError):
