@@ -21,7 +21,7 @@ PUBLISHED = {
 
 
 def _methods() -> dict[str, Method]:
-    methods = every_method(l2=0.003, ewc=10.0, si=10.0, mas=0.003, lmas=0.002, alpha=0.003)
+    methods = every_method(l2=0.003, ewc=3.0, si=2.0, mas=0.003, lmas=0.002, alpha=0.003)
     names = ("finetune", "joint", "l2", "ewc", "ewc_online", "si", "mas", "lmas", "alpha")
     # Joint training goes once through all tasks so far where the others go five times through one.
     return {name: methods[name] for name in names} | {"joint": Joint(passes=1)}

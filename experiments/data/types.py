@@ -18,7 +18,14 @@ class Examples(NamedTuple):
 
 
 class Splits(NamedTuple):
-    """A data set in its two parts.
+    """A data set in its two parts."""
+
+    train: Examples
+    test: Examples
+
+
+class PictureSplits(NamedTuple):
+    """A data set of pictures in its two parts.
 
     Attributes:
       train: what networks learn from.
