@@ -15,9 +15,9 @@ from typing import NamedTuple
 from experiments.data import folders
 from experiments.data.types import DataDamagedError, DataNotFoundError
 
-# NotImplementedError is what zipfile raises for a compression it does not know.
+# RuntimeError is what zipfile raises for an encrypted file or a compression it does not know.
 _UNREADABLE = (
-    OSError, EOFError, ValueError, NotImplementedError, struct.error, zlib.error,
+    OSError, EOFError, ValueError, RuntimeError, struct.error, zlib.error,
     zipfile.BadZipFile, tarfile.TarError,
 )  # fmt: skip
 
