@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from experiments.data import folders, idx_sets, mnist
+from experiments.data import folders, idx_sets, mnist, reach
 from experiments.data.types import DataDamagedError, DataNotFoundError, Examples, Splits
 from tests import real_data
 from tests.idx_archives import idx, miniature, serving
@@ -195,7 +195,7 @@ def test_a_server_without_the_files_is_not_asked_again(folder, tmp_path):
 
 
 def test_a_server_that_never_answers_is_given_up(folder, tmp_path, monkeypatch):
-    monkeypatch.setattr(idx_sets, "PROBE_SECONDS", 0.2)
+    monkeypatch.setattr(reach, "PROBE_SECONDS", 0.2)
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
         silent.listen()

@@ -4,8 +4,6 @@ import contextlib
 import gzip
 import io
 import os
-import queue
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar
@@ -18,7 +16,7 @@ from tensorflow_datasets.core.download import checksums
 from tensorflow_datasets.core.download.download_manager import NonMatchingChecksumError
 from tensorflow_datasets.image_classification import mnist as stock
 
-from experiments.data import folders, kept
+from experiments.data import folders, kept, reach
 from experiments.data.images import normalise
 from experiments.data.types import DataDamagedError, DataNotFoundError, Examples, Splits
 
@@ -28,8 +26,6 @@ FILES = {
     "test": ("t10k-images-idx3-ubyte.gz", "t10k-labels-idx1-ubyte.gz"),
 }
 NAMES = [name for pair in FILES.values() for name in pair]
-
-PROBE_SECONDS = 10.0
 
 
 class IdxBuilder(stock.MNIST, skip_registration=True):
@@ -74,7 +70,7 @@ def load(builder_class: type[IdxBuilder], source: Path, *, mean: float, std: flo
     mas_jax/tensorflow_datasets in the cache folder; where it is there, `source` is not read.
 
     Raises:
-      DataNotFoundError: nowhere to be had. Without a network it comes within PROBE_SECONDS.
+      DataNotFoundError: nowhere to be had. Without a network it comes within ten seconds.
       DataDamagedError: one of the four files is not the published one, or the prepared data set
         is broken.
     """
@@ -110,7 +106,7 @@ def _prepared(builder_class: type[IdxBuilder], root: Path, source: Path) -> IdxB
     builder = builder_class(data_dir=root)
     if not builder.data_path.exists():
         missing = _check_files(builder, source)
-        reason = _why_unreachable(missing[0]) if missing else None
+        reason = reach.why_unreachable(missing[0]) if missing else None
         if reason is None:
             reason = _prepare(builder, root, source)
         if reason is not None:
@@ -140,34 +136,6 @@ def _fingerprint(info: checksums.UrlInfo) -> str:
     return f"{int(info.size)} bytes and sha256 {info.checksum}"
 
 
-def _why_unreachable(url: str) -> str | None:
-    """What keeps `url` from being fetched, within PROBE_SECONDS; None if nothing does.
-
-    TFDS tries each download eleven times, which takes minutes where there is no network.
-    """
-    answer: queue.SimpleQueue[str | None] = queue.SimpleQueue()
-
-    def ask() -> None:
-        try:
-            requests.head(url, timeout=PROBE_SECONDS, allow_redirects=True).raise_for_status()
-            answer.put(None)
-        except requests.RequestException as error:
-            answer.put(_innermost(error))
-
-    # A thread, because the timeout of requests does not cover the look-up of the host's name.
-    threading.Thread(target=ask, daemon=True).start()
-    try:
-        return answer.get(timeout=PROBE_SECONDS)
-    except queue.Empty:
-        return f"no answer from {url} within {PROBE_SECONDS:g} seconds"
-
-
-def _innermost(error: Exception) -> str:
-    """What went wrong, in a line, without the layers of requests and urllib3 around it."""
-    cause = error.args[0] if error.args else error
-    return str(getattr(cause, "reason", None) or cause).split("\n")[0].rstrip(":")
-
-
 def _prepare(builder: IdxBuilder, root: Path, source: Path) -> str | None:
     """Prepare the data set; the reason if it cannot be downloaded."""
     config = tfds.download.DownloadConfig(manual_dir=source, try_download_gcs=False)
@@ -186,7 +154,7 @@ def _prepare(builder: IdxBuilder, root: Path, source: Path) -> str | None:
         tfds.download.DownloadError,
         NonMatchingChecksumError,
     ) as error:
-        return _innermost(error)
+        return reach.innermost(error)
     except OSError as error:
         # Where another process was faster, only the last step fails: the folder is there already.
         if not builder.data_path.exists():
