@@ -1,0 +1,1 @@
+"""Facts <subject, predicate, object> about images: their words, vectors, tasks and retrieval."""
