@@ -1,16 +1,19 @@
 """The settings that every experiment on a sequence of tasks shares."""
 
+import abc
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal, TypeAlias, get_args
+from typing import Annotated, Any, ClassVar, Literal, TypeAlias, get_args
 
+import flax.linen as nn
 import tyro
 
+from experiments.data.types import Task
 from experiments.methods import Method
 from experiments.names import nearest
-from experiments.networks import Scenario
+from experiments.networks import MLP, Network, Scenario
 
 
 def scenario_named(name: str) -> Scenario:
@@ -56,7 +59,7 @@ class Search:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class SequenceConfig:
+class SequenceConfig(abc.ABC):
     """A sequence of classification tasks, learned one after the other."""
 
     published: ClassVar[Mapping[str, Mapping[str, float]]] = {}
@@ -67,8 +70,6 @@ class SequenceConfig:
     scenario: ScenarioOption = "task"
     """task: a head for each, and known at test time which. domain: one head for all, which class
     within the task? class: one head, which class of all tasks?"""
-    hidden_sizes: tuple[int, ...]
-    """Widths of the hidden layers."""
     epochs: int
     """Passes over a task's training examples."""
     steps_per_epoch: int | None = None
@@ -105,7 +106,6 @@ class SequenceConfig:
 
     def __post_init__(self) -> None:
         scenario_named(self.scenario)
-        _require(min(self.hidden_sizes, default=0) >= 1, "hidden-sizes", self.hidden_sizes, "≥ 1")
         for name in ("epochs", "batch_size", "seeds"):
             _require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
         for name in ("first_seed", "head_warmup_epochs"):
@@ -132,6 +132,23 @@ class SequenceConfig:
         )
         _check_search(self.search)
 
+    @abc.abstractmethod
+    def trunk(self) -> nn.Module:
+        """What all tasks share of the network: from inputs to features."""
+
+    def pretrained(self) -> Any:
+        """The trunk's parameters to start from, as NumPy arrays; None to draw them at random."""
+        return None
+
+    def head_learning_rate(self, learning_rate: float) -> float:
+        """The learning rate of heads that are warmed up, where the network's is `learning_rate`."""
+        return learning_rate
+
+    def network(self, heads: tuple[tuple[bool, ...], ...], tasks: Sequence[Task]) -> Network:
+        """The network that learns `tasks`; `heads` as it wants them."""
+        del tasks
+        return Network(self.trunk(), heads, self.scenario)
+
 
 def _check_search(search: Search) -> None:
     """Raise ValueError, naming the setting, where a search could not work."""
@@ -151,7 +168,22 @@ def _require(good: bool, name: str, value: object, wanted: str) -> None:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class SplitConfig(SequenceConfig):
+class DenseConfig(SequenceConfig):
+    """A sequence learned by a multi-layer perceptron."""
+
+    hidden_sizes: tuple[int, ...]
+    """Widths of the hidden layers."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _require(min(self.hidden_sizes, default=0) >= 1, "hidden-sizes", self.hidden_sizes, "≥ 1")
+
+    def trunk(self) -> nn.Module:
+        return MLP(self.hidden_sizes)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SplitConfig(DenseConfig):
     """A sequence cut from one data set by its classes."""
 
     classes: tuple[tuple[int, ...], ...]

@@ -90,11 +90,13 @@ def _warm_up(setup: Setup, start: Start, params: Any, rates: Rates) -> Any:
     if not setup.config.head_warmup_epochs:
         return params
     examples = setup.measured(start.task)
-    opt_state = setup.base.init(params["heads"])
+    features = setup.learner.features(params, examples)
+    heads, opt_state = params["heads"], setup.base.init(params["heads"])
+    rate = setup.config.head_learning_rate(float(rates.learning_rate))
     for epoch in range(setup.config.head_warmup_epochs):
         # Apart from the keys of the epochs that follow.
         key = jax.random.fold_in(start.key, 2**30 + epoch)
-        params, opt_state = setup.learner.warm_up_heads(
-            params, opt_state, examples, key, rates.learning_rate
+        heads, opt_state = setup.learner.warm_up_heads(
+            heads, opt_state, features, examples, key, rate
         )
-    return params
+    return {**params, "heads": heads}

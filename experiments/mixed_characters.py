@@ -3,7 +3,7 @@
 import dataclasses
 from typing import Literal
 
-from experiments.config import SequenceConfig
+from experiments.config import DenseConfig
 from experiments.data import mixed
 from experiments.data.types import Task
 from experiments.methods import Method, every_method
@@ -24,7 +24,7 @@ lwf and mas."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class MixedCharacters(SequenceConfig):
+class MixedCharacters(DenseConfig):
     """Five tasks from different data sets: digits, clothes, an alphabet, letters, small digits.
 
     MNIST, Fashion-MNIST, Omniglot's Glagolitic, the capital letters of Chars74K and scikit-learn's

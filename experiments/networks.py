@@ -1,11 +1,17 @@
 """The networks, with one head per task or one for all, and their outputs as the tasks see them."""
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
+import optax
+
+import mas_jax
+from experiments.views import WHOLE, Views
 
 Scenario = Literal["task", "domain", "class"]
 """What a network must tell apart, and what it is told (van de Ven and Tolias, 2019).
@@ -19,37 +25,54 @@ Scenario = Literal["task", "domain", "class"]
 class Batch(NamedTuple):
     """Inputs, and which task each is of."""
 
-    inputs: jax.Array  # (B, D) float32
+    inputs: jax.Array  # (B, D) float32, or pictures, (B, H, W, 3) uint8
     tasks: jax.Array  # (B,) int32
 
 
-class Trunk(nn.Module):
-    """Dense layers with ReLU, shared by all tasks."""
+class Seen(NamedTuple):
+    """What a network makes of a batch."""
+
+    features: jax.Array  # (B, H) what the trunk returns
+    outputs: jax.Array  # (B, C) of every head
+
+
+class Accuracy(NamedTuple):
+    """Fractions of the examples that are answered right."""
+
+    per_task: jax.Array  # (T,)
+    per_class: jax.Array  # (C,), NaN where there is no example
+    overall: jax.Array  # () of all tasks together
+
+
+class MLP(nn.Module):
+    """A trunk of dense layers with ReLU."""
 
     hidden_sizes: tuple[int, ...]
 
     @nn.compact
-    def __call__(self, inputs: jax.Array) -> jax.Array:
+    def __call__(self, inputs: jax.Array, *, train: bool = False) -> jax.Array:
+        del train
         for index, size in enumerate(self.hidden_sizes):
             inputs = nn.relu(nn.Dense(size, name=f"hidden_{index}")(inputs))
         return inputs
 
 
-class MultiHeadMLP(nn.Module):
-    """A multi-layer perceptron whose heads lie side by side in one linear layer."""
+class MultiHead(nn.Module):
+    """A trunk that all tasks share, and their heads side by side in one linear layer."""
 
-    hidden_sizes: tuple[int, ...]
+    trunk: nn.Module
     num_outputs: int
 
     def setup(self) -> None:
-        self.trunk = Trunk(self.hidden_sizes)
         self.heads = nn.Dense(self.num_outputs)
 
-    def __call__(self, inputs: jax.Array) -> jax.Array:
-        return self.heads(self.trunk(inputs))
+    def __call__(self, inputs: jax.Array, *, train: bool = False) -> Seen:
+        features = self.features(inputs, train=train)
+        return Seen(features, self.classify(features))
 
-    def features(self, inputs: jax.Array) -> jax.Array:
-        return self.trunk(inputs)
+    def features(self, inputs: jax.Array, *, train: bool = False) -> jax.Array:
+        # A field of type nn.Module is a module that can be called.
+        return self.trunk(inputs, train=train)  # pyright: ignore[reportCallIssue]
 
     def classify(self, features: jax.Array) -> jax.Array:
         return self.heads(features)
@@ -60,19 +83,26 @@ class Network:
     """The functions of parameters and a batch that training and methods are made of.
 
     Attributes:
-      hidden_sizes: widths of the hidden layers.
+      trunk: from inputs to features; called with `train=True` it may draw at random ("dropout").
       heads: T × C bools: output c is one of task t's.
       scenario: decides whether the heads are the tasks' own.
+      views: how pictures are cut before the trunk sees them.
     """
 
-    hidden_sizes: tuple[int, ...]
+    trunk: nn.Module
     heads: tuple[tuple[bool, ...], ...]
     scenario: Scenario = "task"
+    views: Views = WHOLE
 
     @property
-    def module(self) -> MultiHeadMLP:
+    def num_outputs(self) -> int:
+        """C."""
+        return len(self.heads[0])
+
+    @property
+    def module(self) -> MultiHead:
         """The Flax module."""
-        return MultiHeadMLP(self.hidden_sizes, len(self.heads[0]))
+        return MultiHead(self.trunk, self.num_outputs)
 
     @property
     def anchored(self) -> Any:
@@ -81,35 +111,87 @@ class Network:
 
     def init(self, key: jax.Array, batch: Batch) -> Any:
         """Fresh parameters."""
-        return self.module.init(key, batch.inputs[:1])["params"]
+        return self.module.init(key, self.views.middle(batch.inputs[:1]))["params"]
+
+    def num_features(self, inputs: Any) -> int:
+        """H, for inputs such as these (N, …)."""
+        batch = Batch(jax.ShapeDtypeStruct((1, *inputs.shape[1:]), inputs.dtype), None)  # pyright: ignore[reportArgumentType]
+        params = jax.eval_shape(self.init, jax.random.key(0), batch)
+        return params["heads"]["kernel"].shape[0]
+
+    def seen(self, params: Any, batch: Batch, key: jax.Array | None = None) -> Seen:
+        """Features and outputs; with a key as in training: another view, and dropout."""
+        if key is None:
+            return self._apply(params, self.views.middle(batch.inputs))
+        for_view, for_dropout = jax.random.split(key)
+        inputs = self.views.drawn(for_view, batch.inputs, batch.tasks)
+        return self._apply(params, inputs, train=True, rngs={"dropout": for_dropout})
+
+    def _apply(self, params: Any, inputs: jax.Array, **options: Any) -> Seen:
+        """Features and outputs of inputs as the trunk takes them."""
+        seen = self.module.apply({"params": params}, inputs, **options)
+        assert isinstance(seen, Seen)
+        return seen
 
     def features(self, params: Any, batch: Batch) -> jax.Array:
         """(B, H): what the trunk returns."""
-        return _array(self.module.apply({"params": params}, batch.inputs, method="features"))
+        inputs = self.views.middle(batch.inputs)
+        return _array(self.module.apply({"params": params}, inputs, method="features"))
 
     def all_outputs(self, params: Any, batch: Batch) -> jax.Array:
         """(B, C): the outputs of every head."""
-        return _array(self.module.apply({"params": params}, batch.inputs))
+        return self.seen(params, batch).outputs
 
     def classify(self, params: Any, features: jax.Array) -> jax.Array:
-        """(B, C): the outputs of every head for given features (B, H)."""
+        """(B, C): the outputs of every head for given features (B, H); heads are all it takes."""
         return _array(self.module.apply({"params": params}, features, method="classify"))
 
-    def visible(self, batch: Batch) -> jax.Array:
-        """(B, C) bool: which outputs answer for the sample."""
-        return jnp.array(self.heads)[batch.tasks]
+    def visible(self, tasks: jax.Array) -> jax.Array:
+        """(B, C) bool: which outputs answer for samples of `tasks` (B,)."""
+        return jnp.array(self.heads)[tasks]
 
     def outputs(self, params: Any, batch: Batch) -> jax.Array:
         """(B, C): the network's function F, with the outputs of other tasks' heads at 0."""
-        return jnp.where(self.visible(batch), self.all_outputs(params, batch), 0.0)
+        return jnp.where(self.visible(batch.tasks), self.all_outputs(params, batch), 0.0)
 
     def logits(self, params: Any, batch: Batch) -> jax.Array:
         """(B, C): the outputs, other heads' classes out of the running."""
-        return self.masked(self.all_outputs(params, batch), batch)
+        return self.masked(self.all_outputs(params, batch), batch.tasks)
 
-    def masked(self, outputs: jax.Array, batch: Batch) -> jax.Array:
+    def masked(self, outputs: jax.Array, tasks: jax.Array) -> jax.Array:
         """`outputs` of every head, those that do not answer for the sample out of the running."""
-        return masked_logits(outputs, self.visible(batch))
+        return masked_logits(outputs, self.visible(tasks))
+
+    def losses(
+        self, outputs: jax.Array, tasks: jax.Array, labels: jax.Array
+    ) -> tuple[jax.Array, jax.Array]:
+        """(B,), (B,): each sample's cross-entropy, and 1 where it is answered right."""
+        logits = self.masked(outputs, tasks)
+        losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
+        return losses, (logits.argmax(-1) == labels).astype(jnp.float32)
+
+    def accuracy(
+        self, outputs: jax.Array, tasks: jax.Array, labels: jax.Array, real: jax.Array
+    ) -> Accuracy:
+        """The accuracy on N examples' outputs (N, C), of those where `real` (N,) is 1."""
+        hits = real * self.losses(outputs, tasks, labels)[1]
+        groups = (
+            jax.nn.one_hot(tasks, len(self.heads)),
+            jax.nn.one_hot(labels, self.num_outputs),
+            jnp.ones((len(tasks), 1)),
+        )
+        per_task, per_class, overall = ((hits @ group) / (real @ group) for group in groups)
+        return Accuracy(per_task, per_class, overall[0])
+
+    def trained(self, tasks: Sequence[int]) -> np.ndarray:
+        """(C,) bool: the outputs that learn while the heads of `tasks` do."""
+        return np.any([self.heads[task] for task in tasks], axis=0)
+
+    def fisher_estimator(
+        self, labels: Literal["sampled", "exact", "empirical"], **options: Any
+    ) -> mas_jax.ImportanceEstimator:
+        """Fisher's information of what the network says the answer is; batches as for `labels`."""
+        return mas_jax.fisher_estimator(self.logits, labels=labels, **options)
 
 
 def masked_logits(outputs: jax.Array, visible: jax.Array) -> jax.Array:

@@ -6,7 +6,7 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
-from experiments.config import ScenarioOption, SequenceConfig
+from experiments.config import DenseConfig, ScenarioOption
 from experiments.data import mnist
 from experiments.data.permuted import permuted
 from experiments.data.types import Examples, Splits, Task
@@ -28,7 +28,7 @@ def _methods() -> dict[str, Method]:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class PermutedMNIST(SequenceConfig):
+class PermutedMNIST(DenseConfig):
     """Ten tasks of all ten digits, each with its own fixed order of the pixels, one shared head.
 
     Claim: MAS at least 94.5 % after ten tasks with one hidden layer of 1,000. Published: 94 % for

@@ -41,6 +41,8 @@ class SeedRecord:
         method from this task to the next, "training" held beside these while the task was learned.
       chosen: row i holds the "strength" and "learning_rate" that a search chose for task i;
         empty without a search.
+      overall: entry i is the accuracy on all tasks' examples together after learning task i; in a
+        fact's retrieval among all. Empty in records from before it was kept.
       class_accuracy: row i holds the accuracy on every class (in the order of the outputs) after
         learning task i; empty where the experiment does not ask for it.
       made: "command", "versions" and "machine", with the number of devices and processes, of the
@@ -55,6 +57,7 @@ class SeedRecord:
     importance: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
     memory: tuple[dict[str, int], ...] = ()
     chosen: tuple[dict[str, float], ...] = ()
+    overall: tuple[float, ...] = ()
     class_accuracy: tuple[tuple[float, ...], ...] = ()
     made: dict[str, Any] = dataclasses.field(default_factory=dict)
 
@@ -211,7 +214,7 @@ def seed_record(plain: dict[str, Any]) -> SeedRecord:
     """A record from what JSON made of it: lists become tuples again."""
     names = ("accuracy", "loss", "class_accuracy")
     rows = {name: tuple(map(tuple, plain.get(name, ()))) for name in names}
-    names = ("untrained", "seconds", "memory", "chosen")
+    names = ("untrained", "seconds", "memory", "chosen", "overall")
     sequences = {name: tuple(plain.get(name, ())) for name in names}
     return SeedRecord(**{**plain, **rows, **sequences})
 

@@ -40,11 +40,13 @@ def learn(
     keep: Callable[[SeedRecord], None] = lambda _: None,
     made: Mapping[str, Any] = types.MappingProxyType({}),
     stop_after: int | None = None,
+    first: Path | None = None,
 ) -> SeedRecord:
     """Learn the tasks that `folder` does not hold yet; the record of all of them.
 
     `keep` is given the record after each task learned here, `made` says how it was; after
-    `stop_after` tasks it ends early.
+    `stop_after` tasks it ends early. `first` is the folder of the same seed's run of fine-tuning,
+    which has learned the first task; a method that learns it likewise goes on from there.
 
     What a task draws at random depends on the seed and the task's number alone, so that a run
     that goes on from a finished task ends like one that was never stopped, bit for bit.
@@ -53,7 +55,7 @@ def learn(
     state, record = _begin(setup, key, seed, folder)
     last = len(setup.task_names) if stop_after is None else stop_after
     for task in range(len(record.accuracy), last):
-        learned = _learn_task(setup, task, key, state, record, report)
+        learned = _learn_task(setup, task, key, state, record, report, first)
         stage = learned.stage
         state, record = _consolidate(setup, learned, state.memory, record)
         record = dataclasses.replace(record, made=dict(made))
@@ -72,7 +74,9 @@ def _begin(setup: Setup, key: jax.Array, seed: int, folder: Path) -> tuple[State
         params = setup.learner.init(
             jax.random.fold_in(key, len(setup.task_names)), setup.evaluation
         )
-        record = SeedRecord(seed=seed, untrained=_evaluate(setup, params)[0])
+        if setup.pretrained is not None:
+            params = {**params, "trunk": devices.replicated(setup.mesh, setup.pretrained)}
+        record = SeedRecord(seed=seed, untrained=_evaluate(setup, params).per_task)
         return State(params, init_optimizer(params), None), record
     params, memory, leaves = devices.replicated(
         setup.mesh, (restored.params, restored.memory, restored.optimizer)
@@ -134,10 +138,18 @@ class LearnedTask(NamedTuple):
 
 
 def _learn_task(
-    setup: Setup, task: int, key: jax.Array, state: State, record: SeedRecord, report: Report
+    setup: Setup,
+    task: int,
+    key: jax.Array,
+    state: State,
+    record: SeedRecord,
+    report: Report,
+    first: Path | None,
 ) -> LearnedTask:
-    """Train on one task."""
+    """Train on one task, or take over what fine-tuning made of the first one."""
     began = time.perf_counter()
+    if task == 0 and first is not None and setup.method.learns_first_plainly():
+        return _learned_before(setup, key, state, first)
     key = jax.random.fold_in(key, task)
     params, opt_state, memory = state
     if setup.config.reset_optimizer:
@@ -157,6 +169,16 @@ def _learn_task(
         trained = train(setup, start, rates, report)
     stage = stage._replace(params=trained.params, opt_state=trained.opt_state)
     return LearnedTask(stage, recorded, trained.losses, time.perf_counter() - began, chosen)
+
+
+def _learned_before(setup: Setup, key: jax.Array, state: State, first: Path) -> LearnedTask:
+    """The first task as the run of fine-tuning in `first` has learned it."""
+    stored = devices.from_first(lambda: checkpoint.load(first / STATE_FILE))
+    assert stored is not None
+    params, _, record = stored
+    params = devices.replicated(setup.mesh, params)
+    stage = stage_at(setup, 0, params, state.opt_state, jax.random.fold_in(key, 0))
+    return LearnedTask(stage, Recorded(), record.loss[0], record.seconds[0]["training"], ())
 
 
 def stage_at(setup: Setup, task: int, params: Any, opt_state: Any, key: jax.Array) -> Stage:
@@ -185,16 +207,17 @@ def _consolidate(
     start, stage = time.perf_counter(), learned.stage
     memory = jax.block_until_ready(setup.method.end_task(memory, stage))
     consolidated = time.perf_counter()
-    per_task, per_class = _evaluate(setup, setup.method.deployed(memory, stage.params))
+    measured = _evaluate(setup, setup.method.deployed(memory, stage.params))
     seconds = {
         "training": learned.seconds,
         "importance": consolidated - start,
         "evaluation": time.perf_counter() - consolidated,
     }
-    of_class = (per_class,) if setup.config.class_accuracy else ()
+    of_class = (measured.per_class,) if setup.config.class_accuracy else ()
     return State(stage.params, stage.opt_state, memory), dataclasses.replace(
         record,
-        accuracy=(*record.accuracy, per_task),
+        accuracy=(*record.accuracy, measured.per_task),
+        overall=(*record.overall, measured.overall),
         class_accuracy=(*record.class_accuracy, *of_class),
         loss=(*record.loss, learned.losses),
         seconds=(*record.seconds, seconds),
@@ -223,11 +246,19 @@ def _size(tree: Any) -> int:
     return sum(leaf.nbytes for leaf in jax.tree.leaves(tree) if hasattr(leaf, "nbytes"))
 
 
-def _evaluate(setup: Setup, params: Any) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """The accuracy on every task, and on every class."""
+class Measured(NamedTuple):
+    """What a network can do, in plain numbers."""
+
+    per_task: tuple[float, ...]
+    per_class: tuple[float, ...]
+    overall: float
+
+
+def _evaluate(setup: Setup, params: Any) -> Measured:
+    """The accuracy on every task, on every class and on all."""
     accuracy = setup.learner.accuracy(params, setup.evaluation)
-    per_task, per_class = (tuple(np.asarray(values).tolist()) for values in accuracy)
-    return per_task, per_class
+    per_task, per_class, overall = (np.asarray(values).tolist() for values in accuracy)
+    return Measured(tuple(per_task), tuple(per_class), overall)
 
 
 def _histograms(importance: Any) -> dict[str, dict[str, Any]]:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import optax
@@ -35,6 +35,7 @@ class Setup(NamedTuple):
     trained_heads: tuple[np.ndarray, ...]  # per task (C,) bool: the outputs that learn
     data_bytes: tuple[int, ...]  # of each task's training examples
     mesh: Mesh | None  # of the devices that learn; None for one
+    pretrained: Any = None  # the trunk's parameters to start from; None where drawn at random
 
 
 def prepare(
@@ -87,11 +88,11 @@ def prepare(
         ),
         evaluation=to_device(evaluated, sum(len(part.labels) for _, part in evaluated), mesh),
         trained_heads=tuple(
-            np.any([network.heads[j] for j in method.trained_heads(i)], axis=0)
-            for i in range(len(tasks))
+            network.trained(method.trained_heads(task)) for task in range(len(tasks))
         ),
         data_bytes=tuple(sum(array.nbytes for array in task.train) for task in own),
         mesh=mesh,
+        pretrained=config.pretrained(),
     )
 
 
@@ -110,7 +111,7 @@ def network_for(config: SequenceConfig, method: Method, tasks: Sequence[Task]) -
         _check_heads(task)
     labels = output_labels(config.scenario, tasks)
     heads = head_outputs(config.scenario, tasks, labels)
-    network = Network(config.hidden_sizes, heads, config.scenario)
+    network = config.network(heads, tasks)
     method.check(tasks, network)
     return network
 

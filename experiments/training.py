@@ -10,8 +10,8 @@ import optax
 from jax.sharding import Mesh
 
 from experiments import devices
-from experiments.examples import DeviceExamples, shuffled_batches
-from experiments.networks import Batch, Network
+from experiments.examples import DeviceExamples, in_chunks, shuffled_batches
+from experiments.networks import Accuracy, Network, Seen
 
 
 class Rates(NamedTuple):
@@ -35,25 +35,19 @@ class EpochInfo(NamedTuple):
     accuracy: jax.Array  # () fraction, likewise
 
 
-class Accuracy(NamedTuple):
-    """Fractions of the examples that are classified right."""
-
-    per_task: jax.Array  # (T,)
-    per_class: jax.Array  # (C,), NaN where there is no example
-
-
 class Learner(NamedTuple):
     """Compiled functions for one network and one optimizer."""
 
     init: Callable[[jax.Array, DeviceExamples], Any]
     init_optimizer: Callable[[Any], Any]
     train_epoch: Callable[..., tuple[Any, Any, EpochInfo]]
-    warm_up_heads: Callable[..., Any]
+    features: Callable[[Any, DeviceExamples], jax.Array]
+    warm_up_heads: Callable[..., tuple[Any, Any]]
     accuracy: Callable[[Any, DeviceExamples], Accuracy]
 
 
-ExtraLoss = Callable[[Network, Any, Batch, Any, Any], jax.Array]
-"""(network, params, batch, targets of the batch, constants) -> (B,) losses per sample."""
+ExtraLoss = Callable[[Network, Seen, Any, Any], jax.Array]
+"""(network, what it makes of the batch, targets of the batch, constants) -> (B,) losses."""
 
 
 def make_learner(
@@ -95,33 +89,42 @@ def make_learner(
         rates = jax.tree.map(lambda rate: jnp.asarray(rate, jnp.float32), rates)
         opt_state = with_rates(opt_state, rates)
 
-        def scan_step(carry: Any, rows: jax.Array, weights: jax.Array) -> Any:
-            return step(carry, rows, weights, examples, recorded, rates, trained)
+        def scan_step(carry: Any, rows: jax.Array, weights: jax.Array, key: jax.Array) -> Any:
+            return step(carry, rows, weights, key, examples, recorded, rates, trained)
 
+        for_order, for_steps = key, jax.random.fold_in(key, 1)
         (params, opt_state), sums = _scan_batches(
-            scan_step, (params, opt_state), batches(key, examples)
+            scan_step, (params, opt_state), batches(for_order, examples), for_steps
         )
         seen = sums[2].sum()
         return params, opt_state, EpochInfo(sums[0].sum() / seen, sums[1].sum() / seen)
 
     def warm_up_heads(
-        params: Any, opt_state: Any, examples: DeviceExamples, key: jax.Array, rate: jax.Array
+        heads: Any,
+        opt_state: Any,
+        features: jax.Array,
+        examples: DeviceExamples,
+        key: jax.Array,
+        rate: jax.Array,
     ) -> tuple[Any, Any]:
         rates = Rates(jnp.asarray(rate, jnp.float32), 0.0)
 
-        def scan_step(carry: Any, rows: jax.Array, weights: jax.Array) -> Any:
+        def scan_step(carry: Any, rows: jax.Array, weights: jax.Array, _: jax.Array) -> Any:
             heads, opt_state = carry
+            tasks, labels, inputs = (
+                x[rows] for x in (examples.batch.tasks, examples.labels, features)
+            )
 
             def loss_fn(heads: Any) -> Any:
-                return _losses(network, {**params, "heads": heads}, examples, rows, weights)
+                outputs = network.classify({"heads": heads}, inputs)
+                return _mean_loss(network, outputs, tasks, labels, weights)
 
             grads, sums = jax.grad(loss_fn, has_aux=True)(heads)
             updates, opt_state = base.update(grads, opt_state, heads)
             return (optax.apply_updates(heads, updates), opt_state), sums
 
-        carry = params["heads"], with_rates(opt_state, rates)
-        (heads, opt_state), _ = _scan_batches(scan_step, carry, batches(key, examples))
-        return {**params, "heads": heads}, opt_state
+        carry = heads, with_rates(opt_state, rates)
+        return _scan_batches(scan_step, carry, batches(key, examples), key)[0]
 
     if mesh is None:
         compiled, init_optimizer = jax.jit, optimizer.init
@@ -132,6 +135,7 @@ def make_learner(
         init=compiled(lambda key, examples: network.init(key, examples.batch)),
         init_optimizer=init_optimizer,
         train_epoch=compiled(train_epoch, donate_argnums=(0, 1)),
+        features=compiled(functools.partial(_features, network, mesh)),
         warm_up_heads=compiled(warm_up_heads),
         accuracy=compiled(functools.partial(_accuracy, network, mesh)),
     )
@@ -144,21 +148,21 @@ def with_rates(opt_state: Any, rates: Rates) -> Any:
     return optax.tree.set(opt_state, learning_rate=rates.learning_rate, **strength)
 
 
-def _scan_batches(step: Callable[..., Any], carry: Any, batches: Any) -> Any:
-    """`step` over batches of rows; the last carry, and what each step reports."""
+def _scan_batches(step: Callable[..., Any], carry: Any, batches: Any, key: jax.Array) -> Any:
+    """`step` over batches of rows, each with a key; the last carry, and what each step reports."""
 
-    def scan_step(carry: Any, xs: tuple[jax.Array, jax.Array]) -> Any:
-        rows, weights = xs
+    def scan_step(carry: Any, xs: Any) -> tuple[Any, Any]:
+        rows, weights, number = xs
         # A step of filling alone must not happen: momentum would move the parameters.
         nothing = (jnp.zeros(()),) * 3
         return jax.lax.cond(
             weights[0] > 0,
-            lambda carry: step(carry, rows, weights),
+            lambda carry: step(carry, rows, weights, jax.random.fold_in(key, number)),
             lambda carry: (carry, nothing),
             carry,
         )
 
-    return jax.lax.scan(scan_step, carry, batches)
+    return jax.lax.scan(scan_step, carry, (*batches, jnp.arange(len(batches[0]))))
 
 
 def _step(
@@ -169,6 +173,7 @@ def _step(
     carry: Any,
     rows: jax.Array,
     weights: jax.Array,
+    key: jax.Array,
     examples: DeviceExamples,
     recorded: Recorded,
     rates: Rates,
@@ -176,14 +181,15 @@ def _step(
 ) -> Any:
     """One step of training."""
     params, opt_state = carry
+    taken = jax.tree.map(lambda x: x[rows], (examples.batch, examples.labels, recorded.targets))
+    batch, labels, targets, weights = devices.divided(mesh, (*taken, weights))
 
     def loss_fn(params: Any) -> Any:
-        loss, sums = _losses(network, params, examples, rows, weights, mesh)
+        seen = network.seen(params, batch, key)
+        loss, sums = _mean_loss(network, seen.outputs, batch.tasks, labels, weights)
         if recorded.targets is not None:
-            taken = jax.tree.map(lambda x: x[rows], (examples.batch, recorded.targets))
-            batch, targets, shares = devices.divided(mesh, (*taken, weights / weights.sum()))
-            extra = extra_loss(network, params, batch, targets, recorded.constants)
-            loss += rates.strength * jnp.sum(shares * extra)
+            extra = extra_loss(network, seen, targets, recorded.constants)
+            loss += rates.strength * jnp.sum(weights * extra) / weights.sum()
         return loss, sums
 
     grads, sums = jax.grad(loss_fn, has_aux=True)(params)
@@ -202,34 +208,32 @@ def _last(per_output: jax.Array, like: jax.Array) -> jax.Array:
     return per_output.reshape(*[1] * (like.ndim - 1), -1)
 
 
-def _losses(
+def _mean_loss(
     network: Network,
-    params: Any,
-    examples: DeviceExamples,
-    rows: jax.Array,
+    outputs: jax.Array,
+    tasks: jax.Array,
+    labels: jax.Array,
     weights: jax.Array,
-    mesh: Mesh | None = None,
 ) -> Any:
-    """The mean cross-entropy of some rows, and sums over them: of losses, hits and weights."""
-    taken = jax.tree.map(lambda x: x[rows], (examples.batch, examples.labels))
-    batch, labels, weights = devices.divided(mesh, (*taken, weights))
-    logits_BxC = network.logits(params, batch)
-    losses = optax.softmax_cross_entropy_with_integer_labels(logits_BxC, labels)
-    hits = (logits_BxC.argmax(-1) == labels).astype(jnp.float32)
+    """The mean loss, and sums over the rows: of losses, hits and weights."""
+    losses, hits = network.losses(outputs, tasks, labels)
     loss_sum, hit_sum, count = jnp.sum(weights * losses), jnp.sum(weights * hits), jnp.sum(weights)
     return loss_sum / count, (loss_sum, hit_sum, count)
+
+
+def _features(
+    network: Network, mesh: Mesh | None, params: Any, examples: DeviceExamples
+) -> jax.Array:
+    """(N, H): what the trunk makes of all examples."""
+    return in_chunks(lambda batch: network.features(params, devices.divided(mesh, batch)), examples)
 
 
 def _accuracy(
     network: Network, mesh: Mesh | None, params: Any, examples: DeviceExamples
 ) -> Accuracy:
-    """The accuracy on every task and on every class."""
-    batch, labels = devices.divided(mesh, (examples.batch, examples.labels))
-    logits_NxC = network.logits(params, batch)
-    real = (jnp.arange(len(labels)) < examples.size).astype(jnp.float32)
-    hits = real * (logits_NxC.argmax(-1) == labels).astype(jnp.float32)
-    groups = (
-        jax.nn.one_hot(batch.tasks, len(network.heads)),
-        jax.nn.one_hot(labels, len(network.heads[0])),
+    """The accuracy on every task, on every class and on all."""
+    outputs = in_chunks(
+        lambda batch: network.all_outputs(params, devices.divided(mesh, batch)), examples
     )
-    return Accuracy(*((hits @ of_group) / (real @ of_group) for of_group in groups))
+    real = (jnp.arange(len(examples.labels)) < examples.size).astype(jnp.float32)
+    return network.accuracy(outputs, examples.batch.tasks, examples.labels, real)

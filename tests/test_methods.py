@@ -214,7 +214,7 @@ def test_methods_that_do_not_fit_the_tasks_are_refused_before_training(
 def test_a_method_without_targets_has_no_loss_for_them() -> None:
     setup = prepared("finetune")
     with pytest.raises(NotImplementedError, match="records targets"):
-        setup.method.extra_loss(setup.network, None, setup.evaluation.batch, None, None)
+        setup.method.extra_loss(setup.network, None, None, None)
 
 
 def test_the_tiny_sequence_is_what_the_numbers_above_are_of() -> None:

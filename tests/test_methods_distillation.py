@@ -13,7 +13,7 @@ from experiments.examples import shuffled_batches
 from experiments.methods import ebll
 from experiments.methods.ebll import EBLL
 from experiments.methods.lwf import LwF
-from experiments.networks import Scenario
+from experiments.networks import Scenario, Seen
 from experiments.sequence import stage_at
 from experiments.setup import Setup
 from tests import oracle_methods as oracle
@@ -36,6 +36,11 @@ def at_third_task(setup: Setup, seed: int = 0) -> Any:
     return stage_at(setup, 2, params, None, jax.random.key(5))
 
 
+def seen_by(setup: Setup, params: Any, stage: Any) -> Seen:
+    """What the network makes of the stage's training examples."""
+    return setup.network.seen(params, stage.train.batch)
+
+
 def moved(params: Any) -> Any:
     """Other parameters."""
     return jax.tree.map(lambda leaf: 0.8 * leaf + 0.05, params)
@@ -48,7 +53,7 @@ def test_lwf_holds_old_heads_to_what_they_said(scenario: Scenario, temperature: 
     stage = at_third_task(setup)
     recorded = setup.method.record(None, stage)
     now = moved(stage.params)
-    got = setup.method.extra_loss(setup.network, now, stage.train.batch, *recorded)
+    got = setup.method.extra_loss(setup.network, seen_by(setup, now, stage), *recorded)
     inputs, _ = real(stage.train)
     before, after = (oracle.outputs(oracle.net(params), inputs) for params in (stage.params, now))
     expected = [
@@ -68,7 +73,7 @@ def test_two_equal_outputs_cost_the_entropy_of_a_coin() -> None:
     stage = at_third_task(setup)
     zeros = jax.tree.map(jnp.zeros_like, stage.params)
     recorded = setup.method.record(None, stage._replace(params=zeros))
-    got = setup.method.extra_loss(setup.network, zeros, stage.train.batch, *recorded)
+    got = setup.method.extra_loss(setup.network, seen_by(setup, zeros, stage), *recorded)
     np.testing.assert_allclose(got, np.full(75, 2 * np.log(2)), rtol=1e-6)
 
 
@@ -79,7 +84,7 @@ def test_what_nothing_moved_has_no_gradient(scenario: Scenario) -> None:
     recorded = setup.method.record(None, stage)
 
     def loss_fn(params: Any) -> jax.Array:
-        extra = setup.method.extra_loss(setup.network, params, stage.train.batch, *recorded)
+        extra = setup.method.extra_loss(setup.network, seen_by(setup, params, stage), *recorded)
         return extra.mean()
 
     for grad in jax.tree.leaves(jax.grad(loss_fn)(stage.params)):
@@ -115,9 +120,11 @@ def test_lwf_keeps_what_old_heads_say(tmp_path: Path) -> None:
         learned = learn(setup, tmp_path / str(strength), strength=strength, stop_after=2)
         stage = learned.ends[1].stage
         recorded = learned.records[1].recorded
-        extra = setup.method.extra_loss(setup.network, stage.params, stage.train.batch, *recorded)
+        extra = setup.method.extra_loss(
+            setup.network, seen_by(setup, stage.params, stage), *recorded
+        )
         at_best = setup.method.extra_loss(
-            setup.network, learned.ends[0].stage.params, stage.train.batch, *recorded
+            setup.network, seen_by(setup, learned.ends[0].stage.params, stage), *recorded
         )
         left.append(float((extra - at_best).mean()))
     assert 0 <= left[0] < 0.5 * left[1]
@@ -144,7 +151,7 @@ def test_ebll_adds_the_codes_of_every_earlier_encoder(scenario: Scenario) -> Non
     stage, memory = at_third_task(setup), encoders_at_random(2)
     recorded = method.record(memory, stage)
     now = moved(stage.params)
-    got = method.extra_loss(setup.network, now, stage.train.batch, *recorded)
+    got = method.extra_loss(setup.network, seen_by(setup, now, stage), *recorded)
     inputs, _ = real(stage.train)
     before, after = (oracle.net(params) for params in (stage.params, now))
     for row, x in enumerate(inputs):
@@ -167,7 +174,7 @@ def test_ebll_without_code_strength_is_lwf() -> None:
     stage = at_third_task(setup)
     now = moved(stage.params)
     losses = [
-        method.extra_loss(setup.network, now, stage.train.batch, *method.record(memory, stage))
+        method.extra_loss(setup.network, seen_by(setup, now, stage), *method.record(memory, stage))
         for method, memory in ((setup.method, encoders_at_random(2)), (LwF(), None))
     ]
     np.testing.assert_allclose(losses[0], losses[1], rtol=1e-6)

@@ -13,7 +13,7 @@ import pytest
 from experiments.data.types import Examples, Task
 from experiments.learning import Start, train
 from experiments.methods import MAS, METHODS
-from experiments.networks import Network, Scenario, masked_logits
+from experiments.networks import MLP, Network, Scenario, masked_logits
 from experiments.setup import Setup, output_labels, prepare, relabelled
 from experiments.training import Rates, Recorded
 from tests import tiny
@@ -100,7 +100,7 @@ def test_what_tasks_share_is_anchored(scenario: Scenario, tmp_path: Path) -> Non
 
 
 def test_features_and_heads_make_the_network() -> None:
-    network = Network((5, 4), ((True, True, True),))
+    network = Network(MLP((5, 4)), ((True, True, True),))
     batch = setup_of(FINETUNE).evaluation.batch
     params = network.init(jax.random.key(0), batch)
     features = network.features(params, batch)
@@ -190,14 +190,20 @@ def test_domains_of_different_sizes_are_refused() -> None:
 def test_warm_up_trains_the_new_head_alone() -> None:
     setup = setup_of(FINETUNE, head_warmup_epochs=4)
     before = params_of(setup)
-    state = setup.base.init(before["heads"])
-    after, state = setup.learner.warm_up_heads(
-        before, state, setup.measured(1), jax.random.key(0), 0.05
+    examples = setup.measured(1)
+    features = setup.learner.features(before, examples)
+    heads, _ = setup.learner.warm_up_heads(
+        before["heads"],
+        setup.base.init(before["heads"]),
+        features,
+        examples,
+        jax.random.key(0),
+        0.05,
     )
-    chex.assert_trees_all_equal(after["trunk"], before["trunk"])
-    moved = np.asarray(after["heads"]["kernel"] != before["heads"]["kernel"]).any(axis=0)
+    moved = np.asarray(heads["kernel"] != before["heads"]["kernel"]).any(axis=0)
     assert np.flatnonzero(moved).tolist() == [2, 3]
-    accuracy = [setup.learner.accuracy(params, setup.measured(1)) for params in (before, after)]
+    after = {**before, "heads": heads}
+    accuracy = [setup.learner.accuracy(params, examples) for params in (before, after)]
     assert accuracy[1].per_task[1] > accuracy[0].per_task[1]
 
 
@@ -211,10 +217,13 @@ def test_warm_up_comes_before_the_epochs_of_a_task() -> None:
     rates = Rates(0.05, 0.0)
     got = train(with_warm_up, start, rates, lambda _: None)
 
-    state = without.base.init(params["heads"])
+    examples = without.measured(1)
+    features = without.learner.features(params, examples)
+    heads, state = params["heads"], without.base.init(params["heads"])
     for epoch in range(2):
         key = jax.random.fold_in(start.key, 2**30 + epoch)
-        params, state = without.learner.warm_up_heads(params, state, without.measured(1), key, 0.05)
+        heads, state = without.learner.warm_up_heads(heads, state, features, examples, key, 0.05)
+    params = {**params, "heads": heads}
     expected = train(without, start._replace(params=params), rates, lambda _: None)
     chex.assert_trees_all_equal(got.params, expected.params)
     assert got.losses == expected.losses

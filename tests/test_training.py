@@ -11,11 +11,11 @@ import pytest
 
 from experiments.data.types import Examples
 from experiments.examples import DeviceExamples, to_device
-from experiments.networks import Batch, Network
+from experiments.networks import MLP, Network, Seen
 from experiments.training import Learner, Rates, Recorded, make_learner
 
 HEADS = ((True, True, False, False), (False, False, True, True))
-NETWORK = Network((5,), HEADS)
+NETWORK = Network(MLP((5,)), HEADS)
 
 
 def some_examples(size: int, label_offset: int = 0) -> Examples:
@@ -24,12 +24,10 @@ def some_examples(size: int, label_offset: int = 0) -> Examples:
     return Examples(rng.normal(size=(size, 3)).astype(np.float32), labels)
 
 
-def squared_outputs(
-    network: Network, params: Any, batch: Batch, targets: Any, constants: Any
-) -> jax.Array:
+def squared_outputs(network: Network, seen: Seen, targets: Any, constants: Any) -> jax.Array:
     """Σ_c a (F_c − t)², with a target t of each example and a constant a."""
-    outputs = network.all_outputs(params, batch)
-    return constants * jnp.sum((outputs - targets[:, None]) ** 2, axis=1)
+    del network
+    return constants * jnp.sum((seen.outputs - targets[:, None]) ** 2, axis=1)
 
 
 NOTHING = Recorded()
@@ -176,7 +174,7 @@ def test_the_extra_loss_of_recorded_targets_is_added_times_the_strength() -> Non
 
     def extra(params: Any) -> jax.Array:
         real = jax.tree.map(lambda x: x[:7], examples.batch)
-        return jnp.mean(squared_outputs(NETWORK, params, real, targets[:7], 0.5))
+        return jnp.mean(squared_outputs(NETWORK, NETWORK.seen(params, real), targets[:7], 0.5))
 
     added = jax.tree.map(lambda grad: -0.1 * 3.0 * grad, jax.grad(extra)(params))
     start = jax.tree.map(jnp.copy, params)

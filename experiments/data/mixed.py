@@ -1,13 +1,14 @@
 """Mixed characters: five tasks, each a data set of its own, in images of 28×28 greys."""
 
 import os
-from collections.abc import Callable
-
-import numpy as np
+from collections.abc import Callable, Mapping
+from typing import TypeVar
 
 from experiments.data import chars74k, digits, fashion_mnist, mnist, omniglot
-from experiments.data.sequences import check_not_empty, hold_out
-from experiments.data.types import DataDamagedError, DataNotFoundError, Examples, Splits, Task
+from experiments.data.sequences import one_after_the_other
+from experiments.data.types import DataDamagedError, DataNotFoundError, Task
+
+SplitsT = TypeVar("SplitsT")
 
 
 def load(
@@ -40,7 +41,7 @@ def load(
       DataDamagedError: a file is not the one that was published.
       ValueError: an unknown alphabet, or a fraction or seed out of range.
     """
-    loaded = _load_all(
+    loaded = load_all(
         {
             "MNIST": lambda: mnist.load(data_dir),
             "Fashion-MNIST": lambda: fashion_mnist.load(data_dir),
@@ -51,18 +52,10 @@ def load(
             "digits": digits.load_resized,
         }
     )
-    tasks, offset = [], 0
-    for name, splits in loaded.items():
-        train, validation = hold_out(
-            splits.train, validation_fraction=validation_fraction, seed=seed
-        )
-        tasks.append(_task(name, train, validation, splits.test, offset))
-        check_not_empty(tasks[-1], validation_fraction)
-        offset += len(tasks[-1].classes)
-    return tuple(tasks)
+    return one_after_the_other(loaded, validation_fraction=validation_fraction, seed=seed)
 
 
-def _load_all(loaders: dict[str, Callable[[], Splits]]) -> dict[str, Splits]:
+def load_all(loaders: Mapping[str, Callable[[], SplitsT]]) -> dict[str, SplitsT]:
     """Every data set. Raises one DataNotFoundError for all that are missing."""
     loaded, missing = {}, []
     for name, loader in loaders.items():
@@ -75,12 +68,3 @@ def _load_all(loaders: dict[str, Callable[[], Splits]]) -> dict[str, Splits]:
     if missing:
         raise DataNotFoundError("\n\n".join(missing))
     return loaded
-
-
-def _task(name: str, train: Examples, validation: Examples, test: Examples, offset: int) -> Task:
-    """A whole data set as a task, its classes numbered from `offset`."""
-    classes = tuple(range(offset, offset + int(train.labels.max()) + 1))
-    shifted = (
-        Examples(part.inputs, part.labels + np.int32(offset)) for part in (train, validation, test)
-    )
-    return Task(name, classes, *shifted)

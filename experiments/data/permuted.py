@@ -54,8 +54,8 @@ def _permute(task: Task, seed: int, number: int) -> Task:
     """The task with its pixels in another order."""
     order = np.random.default_rng([seed, number]).permutation(task.train.inputs.shape[1])
     # take keeps rows contiguous, where inputs[:, order] gives columns that are.
-    parts = (
+    train, validation, test = (
         Examples(np.take(part.inputs, order, axis=1), part.labels)
         for part in (task.train, task.validation, task.test)
     )
-    return Task(f"permutation {number}", task.classes, *parts)
+    return Task(f"permutation {number}", task.classes, train, validation, test)

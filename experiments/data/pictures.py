@@ -55,9 +55,7 @@ def square(image: Image.Image, side: int) -> np.ndarray:
     return np.asarray(resized)
 
 
-def decode(
-    files: Iterable[tuple[str, bytes]], side: int, *, skip_damaged: bool = False
-) -> Decoded:
+def decode(files: Iterable[tuple[str, bytes]], side: int, *, skip_damaged: bool = False) -> Decoded:
     """Squares of all (name, content) pairs.
 
     Raises:

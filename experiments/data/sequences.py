@@ -1,10 +1,10 @@
 """A sequence of tasks cut from one data set by its classes."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from experiments.data.types import Examples, Splits, Task
+from experiments.data.types import Examples, PictureSplits, Splits, Task
 
 MAX_VALIDATION_FRACTION = 0.9
 
@@ -75,6 +75,48 @@ def hold_out(
         return train, Examples(train.inputs[:0], train.labels[:0])
     held_out = _draw_validation(train.labels, validation_fraction, seed)
     return _rows(train, ~held_out), _rows(train, held_out)
+
+
+def one_after_the_other(
+    data: Mapping[str, Splits | PictureSplits], *, validation_fraction: float, seed: int = 0
+) -> tuple[Task, ...]:
+    """Make each data set a task, its classes numbered on from the ones before.
+
+    Args:
+      data: by the task's name; labels from 0, without a gap in the training part.
+      validation_fraction: of each class's training examples, between 0 and 0.9, drawn as
+        `split_by_classes` does; independent of the other data sets.
+      seed: which examples become validation data; at least 0.
+
+    Returns:
+      A task for each data set, in order.
+
+    Raises:
+      ValueError: a fraction or seed out of range, or a part left without examples.
+
+    >>> part = Examples(np.zeros((8, 3), np.float32), np.array([0, 1] * 4, np.int32))
+    >>> data = {"first": Splits(part, part), "second": Splits(part, part)}
+    >>> [task.classes for task in one_after_the_other(data, validation_fraction=0.25)]
+    [(0, 1), (2, 3)]
+    """
+    tasks, offset = [], 0
+    for name, splits in data.items():
+        parts = hold_out(splits.train, validation_fraction=validation_fraction, seed=seed)
+        tasks.append(_whole(name, (*parts, splits.test), offset))
+        if isinstance(splits, PictureSplits):
+            tasks[-1] = tasks[-1]._replace(skipped=len(splits.skipped))
+        check_not_empty(tasks[-1], validation_fraction)
+        offset += len(tasks[-1].classes)
+    return tuple(tasks)
+
+
+def _whole(name: str, parts: Sequence[Examples], offset: int) -> Task:
+    """A whole data set as a task, its classes numbered from `offset`."""
+    count = int(max(part.labels.max(initial=-1) for part in parts)) + 1
+    train, validation, test = (
+        Examples(part.inputs, part.labels + np.int32(offset)) for part in parts
+    )
+    return Task(name, tuple(range(offset, offset + count)), train, validation, test)
 
 
 def _check_draw(validation_fraction: float, seed: int) -> None:

@@ -96,7 +96,11 @@ def importance_over(
     def step(state: Any, xs: Any) -> tuple[Any, None]:
         batch, labels, weights, keys = xs
         weights = weights * counted[labels]
-        return estimator.update(state, params, batch_fn(batch, labels, keys), weights), None
+        return jax.lax.cond(
+            weights.any(),
+            lambda: estimator.update(state, params, batch_fn(batch, labels, keys), weights),
+            lambda: state,
+        ), None
 
     state = estimator.init(params)
     for number, part in enumerate(parts):

@@ -12,7 +12,7 @@ from jax.sharding import Mesh
 from experiments import checkpoint
 from experiments.data.types import Task
 from experiments.examples import DeviceExamples
-from experiments.networks import Batch, Network
+from experiments.networks import Network, Seen
 from experiments.training import Recorded
 
 
@@ -67,6 +67,10 @@ class Method:
         """Passes over a task's training examples, given the experiment's number."""
         return epochs
 
+    def learns_first_plainly(self) -> bool:
+        """Whether it learns the first task as fine-tuning does, and needs nothing of the way."""
+        return True
+
     def begin_task(self, opt_state: Any, memory: Any, params: Any) -> Any:
         """The optimizer's state for a new task."""
         del memory, params
@@ -81,9 +85,7 @@ class Method:
         del memory, stage
         return Recorded()
 
-    def extra_loss(
-        self, network: Network, params: Any, batch: Batch, targets: Any, constants: Any
-    ) -> jax.Array:
+    def extra_loss(self, network: Network, seen: Seen, targets: Any, constants: Any) -> jax.Array:
         """(B,): what is added to the cross-entropy, times λ, where `record` returned targets."""
         raise NotImplementedError("a method that records targets has a loss for them")
 

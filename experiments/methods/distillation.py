@@ -7,14 +7,21 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from experiments.examples import DeviceExamples, in_chunks
 from experiments.methods.base import Stage
 from experiments.networks import Network, masked_logits
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def all_outputs(network: Network, params: Any, batch: Any) -> jax.Array:
+def all_outputs(network: Network, params: Any, examples: DeviceExamples) -> jax.Array:
     """(N, C): what every head says before the new task is learned."""
-    return network.all_outputs(params, batch)
+    return in_chunks(lambda batch: network.all_outputs(params, batch), examples)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def all_features(network: Network, params: Any, examples: DeviceExamples) -> jax.Array:
+    """(N, H): what the trunk makes of them."""
+    return in_chunks(lambda batch: network.features(params, batch), examples)
 
 
 def old_heads(stage: Stage) -> np.ndarray:

@@ -11,11 +11,11 @@ import jax.numpy as jnp
 import optax
 
 from experiments.data.types import Task
-from experiments.examples import shuffled_batches
+from experiments.examples import DeviceExamples, shuffled_batches
 from experiments.methods.base import Stage
-from experiments.methods.distillation import all_outputs, distillation, old_heads
+from experiments.methods.distillation import all_features, all_outputs, old_heads
 from experiments.methods.lwf import LwF
-from experiments.networks import Batch, Network
+from experiments.networks import Network, Seen
 from experiments.training import Recorded
 
 BATCH_SIZE = 128
@@ -54,7 +54,7 @@ class EBLL(LwF):
 
     def check(self, tasks: Sequence[Task], network: Network) -> None:
         super().check(tasks, network)
-        num_features = network.hidden_sizes[-1]
+        num_features = network.num_features(tasks[0].train.inputs)
         if self.code_size >= num_features:
             raise ValueError(
                 f"code_size must be below the number of features, which is {num_features}, got "
@@ -64,17 +64,14 @@ class EBLL(LwF):
     def record(self, memory: Any, stage: Stage) -> Recorded:
         if stage.task == 0:
             return Recorded()
-        outputs = all_outputs(stage.network, stage.params, stage.train.batch)
-        codes = _codes(stage.network, stage.params, stage.train.batch, memory)
+        outputs = all_outputs(stage.network, stage.params, stage.train)
+        codes = _codes(stage.network, stage.params, stage.train, memory)
         return Recorded((outputs, codes), (old_heads(stage), memory))
 
-    def extra_loss(
-        self, network: Network, params: Any, batch: Batch, targets: Any, constants: Any
-    ) -> jax.Array:
+    def extra_loss(self, network: Network, seen: Seen, targets: Any, constants: Any) -> jax.Array:
         (outputs, codes), (groups, encoders) = targets, constants
-        features = network.features(params, batch)
-        loss = distillation(network.classify(params, features), outputs, groups, self.temperature)
-        now = {task: _encode(encoder, features) for task, encoder in encoders.items()}
+        loss = super().extra_loss(network, seen, outputs, groups)
+        now = {task: _encode(encoder, seen.features) for task, encoder in encoders.items()}
         moved = [jnp.sum((now[task] - codes[task]) ** 2, axis=-1) for task in encoders]
         return loss + 0.5 * self.code_strength * sum(moved)
 
@@ -89,9 +86,9 @@ def _encode(encoder: Any, features: jax.Array) -> jax.Array:
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _codes(network: Network, params: Any, batch: Batch, encoders: Any) -> Any:
+def _codes(network: Network, params: Any, examples: DeviceExamples, encoders: Any) -> Any:
     """The codes (N, code) of every earlier task's encoder, before the new task is learned."""
-    features = network.features(params, batch)
+    features = all_features(network, params, examples)
     return {task: _encode(encoder, features) for task, encoder in encoders.items()}
 
 
@@ -100,7 +97,8 @@ def _train_autoencoder(
     method: EBLL, network: Network, params: Any, examples: Any, key: jax.Array
 ) -> Any:
     """The encoder of an autoencoder that keeps of the features what the task's head needs."""
-    num_features = network.hidden_sizes[-1]
+    features_NxH = all_features(network, params, examples)
+    num_features = features_NxH.shape[1]
     glorot = jax.nn.initializers.glorot_uniform()
     for_encoder, for_decoder, for_batches = jax.random.split(key, 3)
     layers = {
@@ -116,12 +114,13 @@ def _train_autoencoder(
     optimizer = optax.adam(1e-3)
 
     def loss_fn(layers: Any, rows: jax.Array) -> jax.Array:
-        batch, labels = jax.tree.map(lambda x: x[rows], (examples.batch, examples.labels))
-        features = network.features(params, batch)
+        features, tasks, labels = (
+            x[rows] for x in (features_NxH, examples.batch.tasks, examples.labels)
+        )
         code = _encode(layers["encoder"], features)
         rebuilt = code @ layers["decoder"]["kernel"] + layers["decoder"]["bias"][None]
         error = jnp.sum((rebuilt - features) ** 2, axis=-1)
-        logits = network.masked(network.classify(params, rebuilt), batch)
+        logits = network.masked(network.classify(params, rebuilt), tasks)
         losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
         return jnp.mean(method.reconstruction * error + losses)
 

@@ -26,9 +26,7 @@ class EWC(Anchored):
 
     def measure(self, network: Network, mesh: Mesh | None) -> Measure:
         """The estimator of F."""
-        estimator = mas_jax.fisher_estimator(
-            network.logits, labels=self.labels, mask=network.anchored, mesh=mesh
-        )
+        estimator = network.fisher_estimator(self.labels, mask=network.anchored, mesh=mesh)
         match self.labels:
             case "exact":
                 return Measure(estimator)

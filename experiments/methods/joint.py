@@ -20,6 +20,9 @@ class Joint(Method):
     def training_tasks(self, task: int) -> Sequence[int]:
         return range(task + 1)
 
+    def learns_first_plainly(self) -> bool:
+        return self.passes is None
+
     def epochs(self, epochs: int) -> int:
         return epochs if self.passes is None else self.passes
 

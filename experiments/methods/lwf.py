@@ -9,7 +9,7 @@ import jax
 
 from experiments.methods.base import Method, Stage
 from experiments.methods.distillation import all_outputs, distillation, old_heads
-from experiments.networks import Batch, Network
+from experiments.networks import Network, Seen
 from experiments.training import Recorded
 
 
@@ -42,15 +42,14 @@ class LwF(Method):
         del memory
         if stage.task == 0:
             return Recorded()
-        outputs = all_outputs(stage.network, stage.params, stage.train.batch)
+        outputs = all_outputs(stage.network, stage.params, stage.train)
         return Recorded(outputs, old_heads(stage))
 
     def extra_loss(
-        self, network: Network, params: Any, batch: Batch, targets: jax.Array, constants: Any
+        self, network: Network, seen: Seen, targets: jax.Array, constants: Any
     ) -> jax.Array:
-        return distillation(
-            network.all_outputs(params, batch), targets, constants, self.temperature
-        )
+        del network
+        return distillation(seen.outputs, targets, constants, self.temperature)
 
 
 METHODS = {"lwf": LwF()}

@@ -34,6 +34,9 @@ class SI(Anchored):
         inner = optax.chain(self.penalty(network), base)
         return mas_jax.path_integral(inner, mask=network.anchored)
 
+    def learns_first_plainly(self) -> bool:
+        return False  # the path of the first task is measured, too
+
     def begin_task(self, opt_state: Any, memory: Any, params: Any) -> Any:
         opt_state = mas_jax.restart_path(opt_state, params)
         return super().begin_task(opt_state, memory, params)
