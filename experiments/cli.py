@@ -36,6 +36,9 @@ FAILURES = (
 """What ends a command with its text alone."""
 
 ConfigT = TypeVar("ConfigT", bound=SequenceConfig)
+
+FIRST_TASK = "first_task"
+"""The folder within --out where the first task is learned for several runs."""
 Settings = Annotated[ConfigT, tyro.conf.arg(name="")]
 DevicesChoice = Annotated[
     Literal["one", "all"],
@@ -66,6 +69,9 @@ class Compare(Generic[ConfigT]):
     config: Settings[ConfigT]
     only: tuple[str, ...] = ()
     """Just these methods."""
+    share_first_task: bool = False
+    """Whether fine-tuning learns the first task for all methods that would learn it likewise, which
+    are all but SI: on long tasks that saves hours."""
     out: Path | None = None
     """Folder for results and states; runs/NAME if not given. A stopped run goes on from there."""
     devices: DevicesChoice = "one"
@@ -212,24 +218,32 @@ def _execute(command: Any, session: Session) -> None:
         case Run(config, method, out):
             runs.method_of(config, method)
             _compare(config, (method,), out, session)
-        case Compare(config, only, out):
+        case Compare(config, only, share_first_task, out):
             for method in only:
                 runs.method_of(config, method)
             chosen = tuple(dict.fromkeys(only)) or tuple(config.methods)
-            _compare(config, chosen, out, session)
+            _compare(config, chosen, out, session, share_first_task)
         case Tune():
             _tune(command, session)
 
 
 def _compare(
-    config: SequenceConfig, methods: tuple[str, ...], out: Path | None, session: Session
+    config: SequenceConfig,
+    methods: tuple[str, ...],
+    out: Path | None,
+    session: Session,
+    share_first_task: bool = False,
 ) -> None:
     """Run `methods`, print the table, say where the results are."""
     name = name_of(config)
     out = out or Path("runs") / name
-    tasks = _tasks(name, config)
+    tasks = _tasks(name, config, session.console)
     devices.from_first(lambda: runs.check(config, methods, tasks, out))
-    measured = [_run(name, config, method, tasks, out, session) for method in methods]
+    first = None
+    if share_first_task:
+        first, plain = out / FIRST_TASK, runs.plain_config(config)
+        _run(name, plain, runs.PLAIN, tasks, first, session, stop_after=1)
+    measured = [_run(name, config, method, tasks, out, session, first=first) for method in methods]
     session.console.print(tables.comparison(measured, session.console.width))
     session.console.print(
         f"results: {out}   report: {_python()} -m experiments report {out}",
@@ -254,11 +268,11 @@ def _tune(command: Tune[Any], session: Session) -> None:
     out = command.out or Path("runs") / f"{name}-tuning"
     rates = command.learning_rates or (command.config.learning_rate,)
     grid = tuning.candidates(command.config, command.method, command.strengths, rates)
-    tasks = _tasks(name, grid[0].config)
+    tasks = _tasks(name, grid[0].config, session.console)
     measured = []
     for candidate in grid:
         rate = candidate.config.learning_rate
-        first = out / "first_task" / f"learning_rate={rate:g}"
+        first = out / FIRST_TASK / f"learning_rate={rate:g}"
         plain = dataclasses.replace(command.config, learning_rate=rate)
         _run(name, plain, command.method, tasks, first, session, stop_after=1)
         folder = out / candidate.name
@@ -291,8 +305,8 @@ def _run(
         )
 
 
-def _tasks(name: str, config: SequenceConfig) -> tuple[Task, ...]:
-    """The tasks of the experiment `name` as `config` divides them."""
+def _tasks(name: str, config: SequenceConfig, console: Console) -> tuple[Task, ...]:
+    """The tasks of the experiment `name` as `config` divides them; says what was left out."""
 
     def load() -> tuple[Task, ...]:
         return find(name).tasks(config)
@@ -300,7 +314,13 @@ def _tasks(name: str, config: SequenceConfig) -> tuple[Task, ...]:
     if devices.several_processes():
         # Where they share a cache, what has to be downloaded and prepared is so once.
         devices.from_first(lambda: bool(load()))
-    return devices.same_everywhere("data", load)
+    tasks = devices.same_everywhere("data", load)
+    for task in tasks:
+        if task.skipped:
+            console.print(
+                f"{task.name}: {task.skipped} pictures could not be read and are left out"
+            )
+    return tasks
 
 
 def name_of(config: SequenceConfig) -> str:

@@ -7,7 +7,9 @@ from experiments import (
     adaptation,
     alpha_order,
     authors_demo,
+    fact_learning,
     mixed_characters,
+    object_recognition,
     permuted_mnist,
     split_digits,
     split_mnist,
@@ -36,6 +38,13 @@ EXPERIMENTS: dict[str, Experiment] = {
     "mixed_characters": Experiment(mixed_characters.MixedCharacters(), mixed_characters.tasks),
     "adaptation": Experiment(adaptation.Adaptation(), adaptation.tasks),
     **{name: Experiment(config, split_mnist.tasks) for name, config in alpha_order.CONFIGS.items()},
+    **{
+        name: Experiment(config, object_recognition.tasks)
+        for name, config in object_recognition.CONFIGS.items()
+    },
+    "facts_2": Experiment(fact_learning.FactLearning(), fact_learning.tasks),
+    "facts_4": Experiment(fact_learning.FactLearning4(), fact_learning.tasks),
+    "facts_adaptation": Experiment(fact_learning.FactAdaptation(), fact_learning.tasks),
 }
 
 

@@ -14,7 +14,7 @@ from experiments import config as configs
 from experiments import devices, results, sequence
 from experiments.config import SequenceConfig
 from experiments.data.types import Task
-from experiments.methods import Method
+from experiments.methods import METHODS, Method
 from experiments.names import nearest
 from experiments.results import Result, SeedRecord
 from experiments.sequence import Report
@@ -22,6 +22,8 @@ from experiments.setup import network_for, prepare
 
 SETTINGS_FILE = "settings.json"
 """Which settings a method's folder is a run of."""
+PLAIN = "finetune"
+"""The method that learns the first task for others."""
 
 
 def method_of(config: SequenceConfig, name: str) -> Method:
@@ -54,11 +56,14 @@ def run(
     mesh: Mesh | None = None,
     stop_after: int | None = None,
     begin_from: Path | None = None,
+    first: Path | None = None,
 ) -> Result:
     """Learn every seed that `out` does not hold yet; write and return the result of all.
 
     With `stop_after` no more than so many tasks of each; with `begin_from`, the folder that such a
-    run had as `out`, from the anchors and parameters in there. On the devices of `mesh`, or on one.
+    run had as `out`, from the anchors and parameters in there; with `first`, the folder that a run
+    of fine-tuning with `stop_after=1` had as `out`, methods that learn the first task as
+    fine-tuning does take that over. On the devices of `mesh`, or on one.
     Of several processes process 0 alone reads and writes.
 
     Everything is kept in `out`/`method`: a folder per seed with its state after each finished
@@ -100,12 +105,26 @@ def run(
     for seed in seeds:
         if begin_from is not None:
             _copy_once(begin_from / method / f"seed_{seed}", folder / f"seed_{seed}")
+        learned_first = None if first is None else first / PLAIN / f"seed_{seed}"
         record = sequence.learn(
-            setup, seed, folder / f"seed_{seed}", report, keep, made, stop_after
+            setup, seed, folder / f"seed_{seed}", report, keep, made, stop_after, learned_first
         )
         if records.get(seed) != record:
             keep(record)
     return _with_seeds(empty, {seed: records[seed] for seed in seeds})
+
+
+def plain_config(config: SequenceConfig) -> SequenceConfig:
+    """`config` for a run of fine-tuning whose first task all methods share.
+
+    Raises ValueError where methods do not learn the first task alike.
+    """
+    if config.search.enabled or not config.reset_optimizer:
+        raise ValueError(
+            "--share-first-task wants each task to begin with a fresh optimizer and settings that "
+            "are the same for all methods: leave --search.enabled off and --reset-optimizer on"
+        )
+    return dataclasses.replace(config, methods={PLAIN: METHODS[PLAIN]})
 
 
 def _copy_once(source: Path, target: Path) -> None:

@@ -4,11 +4,12 @@ import dataclasses
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from rich.console import Console
 
 import mas_jax
-from experiments import cli, registry, results, tables
+from experiments import cli, registry, results, sequence, tables
 from experiments.data.types import DataNotFoundError
 from experiments.progress import Display, clock
 from experiments.sequence import Epoch
@@ -70,6 +71,37 @@ def test_compare_prints_a_table_and_where_the_results_are(
         assert expected in text
     assert "joint" not in text
     assert (tmp_path / "out" / "mas" / "result.json").exists()
+
+
+def test_a_shared_first_task_is_learned_once_to_the_same_end(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command(capsys, "compare", "tiny", "--seeds", "1", "--out", str(tmp_path / "each"))
+    learned = []
+    train = sequence.train
+    monkeypatch.setattr(
+        sequence, "train", lambda *args: learned.append(args[1].task) or train(*args)
+    )
+    out = tmp_path / "shared"
+    command(capsys, "compare", "tiny", "--seeds", "1", "--share-first-task", "--out", str(out))
+    # The first task once, the others by each of the three methods.
+    assert sorted(learned) == [0, 1, 1, 1, 2, 2, 2]
+    for method in ("finetune", "joint", "mas"):
+        each, shared = (
+            results.read(tmp_path / how / method / "result.json").seeds[0]
+            for how in ("each", "shared")
+        )
+        np.testing.assert_allclose(shared.accuracy, each.accuracy, atol=0.02)
+        np.testing.assert_allclose(shared.loss, each.loss, rtol=1e-4)
+
+
+def test_a_first_task_is_not_shared_where_methods_differ_on_it(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    arguments = ("--share-first-task", "--no-reset-optimizer", "--out", str(tmp_path))
+    status, out, err = command(capsys, "compare", "tiny", *arguments)
+    assert status == 2
+    assert "begin with a fresh optimizer" in " ".join((out + err).split())
 
 
 def test_options_reach_the_config(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

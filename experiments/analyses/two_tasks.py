@@ -1,0 +1,97 @@
+"""The paper's Table 1 from the runs of its four sequences, ours beside the paper's.
+
+    python -m experiments.analyses.two_tasks experiments/recorded
+
+reads FOLDER/birds_scenes/mas/result.json and its like. A cell is, as in the paper, the accuracy on
+the first task after both (its drop) / the accuracy on the second, in percent. Ours are on stand-ins
+under their own names, on another network, at a smaller size: orders may be compared, not levels.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import tyro
+
+from experiments import results
+from experiments.analyses.printed import print_table
+from experiments.benchmarks.markdown import table
+from experiments.object_recognition import SEQUENCES, TITLES
+from experiments.results import Result
+
+PAPERS_NAMES = {
+    "birds_scenes": "Birds → Scenes",
+    "scenes_birds": "Scenes → Birds",
+    "flowers_birds": "Flower → Birds",
+    "flowers_scenes": "Flower → Scenes",
+}
+"""The four sequences, as the paper's Table 1 calls them."""
+
+PAPER = {
+    "finetune": ("45.20 (−8.0) / 57.8", "49.7 (−9.3) / 52.8", "64.87 (−13.2) / 53.8",
+                 "70.17 (−7.9) / 57.31"),
+    "lwf": ("51.65 (−2.0) / 55.59", "55.89 (−3.1) / 49.46", "73.97 (−4.1) / 53.64",
+            "76.20 (−1.9) / 58.05"),
+    "ebll": ("52.79 (−0.8) / 55.67", "56.34 (−2.7) / 49.41", "75.45 (−2.6) / 50.51",
+             "76.20 (−1.9) / 58.35"),
+    "imm": ("51.51 (−2.1) / 52.62", "54.76 (−4.2) / 52.20", "75.68 (−2.4) / 48.32",
+            "76.28 (−1.8) / 55.64"),
+    "ewc": ("52.19 (−1.4) / 55.74", "58.28 (−0.8) / 49.65", "76.46 (−1.6) / 50.7",
+            "77.0 (−1.1) / 57.53"),
+    "si": ("52.64 (−1.0) / 55.89", "57.46 (−1.5) / 49.70", "75.19 (−2.9) / 51.20",
+           "76.61 (−1.5) / 57.53"),
+    "mas": ("53.24 (−0.4) / 55.0", "57.61 (−1.4) / 49.62", "77.33 (−0.7) / 50.39",
+            "77.24 (−0.8) / 57.38"),
+    "mas_test": ("53.43 (−0.2) / 55.07", "57.31 (−1.7) / 49.01", "77.62 (−0.5) / 50.29",
+                 "77.45 (−0.6) / 57.45"),
+    "mas_both": ("53.29 (−0.3) / 56.04", "57.83 (−1.2) / 49.56", "77.52 (−0.6) / 49.70",
+                 "77.54 (−0.5) / 57.39"),
+    "lmas": ("51.36 (−2.3) / 55.67", "57.61 (−1.4) / 49.86", "73.96 (−4.1) / 50.5",
+             "76.20 (−1.9) / 56.68"),
+    "lmas_test": ("51.62 (−2.0) / 53.95", "55.74 (−3.3) / 50.43", "74.48 (−3.6) / 50.32",
+                  "76.56 (−1.5) / 57.83"),
+    "lmas_both": ("52.15 (−1.5) / 54.40", "56.79 (−2.2) / 48.92", "73.73 (−4.3) / 50.5",
+                  "76.41 (−1.7) / 57.91"),
+}  # fmt: skip
+"""Table 1 of Aljundi et al. (ECCV 2018): AlexNet, the full data sets. It has one row for IMM."""
+
+
+def compared(folder: Path) -> str:
+    """The table in Markdown; sequences without a recorded run are left out."""
+    there = [name for name in PAPERS_NAMES if (folder / name).is_dir()]
+    if not there:
+        raise ValueError(f"{folder} has none of the folders {', '.join(PAPERS_NAMES)}")
+    runs = {name: {r.method: r for r in results.read_all(folder / name)} for name in there}
+    heads = ["method"]
+    for name in there:
+        ours = " → ".join(TITLES[each] for each in SEQUENCES[name])
+        heads += [ours, f"paper: {PAPERS_NAMES[name]}"]
+    methods = dict.fromkeys([*PAPER, *(method for found in runs.values() for method in found)])
+    rows = []
+    for method in methods:
+        row = [method]
+        for name in there:
+            result = runs[name].get(method)
+            place = list(PAPERS_NAMES).index(name)
+            row += [cell(result) if result else "", PAPER.get(method, ("",) * 4)[place]]
+        if any(row[1:]):
+            rows.append(row)
+    return table(heads, rows)
+
+
+def cell(result: Result) -> str:
+    """What the network does on two tasks after both, means over seeds."""
+    matrices_SxTxT = np.array([record.accuracy for record in results.finished(result)])
+    if not len(matrices_SxTxT):
+        raise ValueError(f"no seed of {result.experiment}, {result.method}, has learned both tasks")
+    (learned, _), (first, second) = matrices_SxTxT.mean(axis=0)
+    drop = f"{100 * (first - learned):+.1f}".replace("-", "−")
+    return f"{100 * first:.2f} ({drop}) / {100 * second:.2f}"
+
+
+def main(folder: tyro.conf.Positional[Path]) -> None:
+    """Print the table of the runs in `folder`."""
+    print_table(compared, folder)
+
+
+if __name__ == "__main__":
+    tyro.cli(main)

@@ -1,0 +1,148 @@
+"""Object recognition: photographs, a data set a task, on convolutional networks trained before."""
+
+import dataclasses
+
+from experiments.data import published, stand_ins
+from experiments.data.mixed import load_all
+from experiments.data.sequences import one_after_the_other
+from experiments.data.types import PictureSplits, Task
+from experiments.methods import Method, every_method
+from experiments.names import nearest
+from experiments.picture_config import PictureConfig
+
+NOT_MIRRORED = ("letters", "letters52", "mnist", "svhn")
+"""Data sets whose pictures mean something else, or nothing, in a mirror."""
+
+DESCRIPTION = """Section 5.1 of the paper: a network that knows ImageNet learns photographs,
+    a data set after the other, each with a head of its own, which is warmed up first."""
+
+STRENGTHS: dict[str, float] = {}
+
+
+def _methods() -> dict[str, Method]:
+    methods = every_method(**STRENGTHS)
+    lmas = methods["lmas"]
+    return methods | {
+        f"lmas_{data}": dataclasses.replace(lmas, data=data) for data in ("test", "both")
+    }
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ObjectRecognition(PictureConfig):
+    """Sets of photographs, one after the other, a head for each (section 5.1 of the paper)."""
+
+    data: tuple[str, ...]
+    """The data sets, in order: stand-ins (flowers17, scene15, cub10, cars20, actions40, letters,
+    fashion_mnist, mnist) or the paper's (flowers102, indoor67, cub200, cars196, aircraft, actions,
+    letters52, svhn)."""
+    methods: dict[str, Method] = dataclasses.field(default_factory=_methods)
+    per_class: int | None = None
+    """Training pictures of each class of a stand-in, the first in the set's order; all, if not
+    given."""
+    test_per_class: int | None = None
+    """Test pictures of each class, likewise."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in self.data:
+            if name not in SETS:
+                raise nearest("data set", name, SETS)
+
+    def mirrored(self) -> tuple[bool, ...]:
+        return tuple(name not in NOT_MIRRORED for name in self.data)
+
+
+TITLES = {
+    "flowers17": "Flowers-17",
+    "scene15": "Scene-15",
+    "cub10": "CUB-10",
+    "cars20": "Cars-20",
+    "actions40": "Actions-40",
+    "letters": "Letters-26",
+    "fashion_mnist": "Fashion-MNIST",
+    "mnist": "MNIST",
+    "flowers102": "Flowers-102",
+    "indoor67": "Indoor-67",
+    "cub200": "CUB-200",
+    "cars196": "Cars-196",
+    "aircraft": "Aircraft-100",
+    "actions": "VOC Actions",
+    "letters52": "Letters-52",
+    "svhn": "SVHN",
+}
+"""What the data sets are called in tables, stand-ins by their own names."""
+SETS = tuple(TITLES)
+
+
+def tasks(config: ObjectRecognition) -> tuple[Task, ...]:
+    """The data sets of a config as tasks."""
+    loaded = load_all({TITLES[name]: lambda name=name: _load(config, name) for name in config.data})
+    return one_after_the_other(loaded, validation_fraction=config.validation_fraction)
+
+
+def _load(config: ObjectRecognition, name: str) -> PictureSplits:
+    """One data set, a stand-in or one of the paper's."""
+    if name in stand_ins.NAMES:
+        return stand_ins.load(
+            name,
+            config.data_dir,
+            side=config.kept_side,
+            per_class=config.per_class,
+            test_per_class=config.test_per_class,
+            skip_damaged=config.skip_damaged,
+        )
+    return published.load(
+        name.replace("letters52", "letters"),
+        config.data_dir,
+        side=config.kept_side,
+        skip_damaged=config.skip_damaged,
+    )
+
+
+SEQUENCES = {
+    "birds_scenes": ("cub10", "scene15"),
+    "scenes_birds": ("scene15", "cub10"),
+    "flowers_birds": ("flowers17", "cub10"),
+    "flowers_scenes": ("flowers17", "scene15"),
+    "eight_objects": (
+        "flowers17", "scene15", "cub10", "cars20", "actions40", "letters", "fashion_mnist", "mnist",
+    ),
+    "birds_scenes_published": ("cub200", "indoor67"),
+    "scenes_birds_published": ("indoor67", "cub200"),
+    "flowers_birds_published": ("flowers102", "cub200"),
+    "flowers_scenes_published": ("flowers102", "indoor67"),
+    "eight_objects_published": (
+        "flowers102", "indoor67", "cub200", "cars196", "aircraft", "actions", "letters52", "svhn",
+    ),
+}  # fmt: skip
+"""Table 1's four sequences and the one of eight tasks, on stand-ins and on the paper's data."""
+
+
+AT_MOST: dict[str, int] = {"eight_objects": 100}
+"""Pictures of a class, training and test each, where sets differ in size by a hundred times."""
+
+
+def _config(name: str, data: tuple[str, ...]) -> ObjectRecognition:
+    """The config of a sequence; of a class of its own, as all configs are."""
+    limit = AT_MOST.get(name)
+    fields = [
+        ("data", tuple[str, ...], dataclasses.field(default=data)),
+        ("per_class", int | None, dataclasses.field(default=limit)),
+        ("test_per_class", int | None, dataclasses.field(default=limit)),
+    ]
+    titles = " → ".join(TITLES[each] for each in data)
+    config_class = dataclasses.make_dataclass(
+        "".join(word.title() for word in name.split("_")),
+        fields,
+        bases=(ObjectRecognition,),
+        frozen=True,
+        kw_only=True,
+    )
+    config_class.__doc__ = (
+        f"{titles}.\n\n    "
+        f"{DESCRIPTION}\n\n        python -m experiments compare {name} --data-dir FOLDER\n    "
+    )
+    return config_class()
+
+
+CONFIGS = {name: _config(name, data) for name, data in SEQUENCES.items()}
