@@ -18,12 +18,14 @@ from experiments.benchmarks import (
     models,
     passes,
     penalty,
+    pictures,
     record,
     scaling,
 )
 from experiments.benchmarks.comparison import Measuring
 from experiments.benchmarks.models import CNN, LARGE, MLP, SMALL, Network
 from experiments.benchmarks.timing import measured_in_turns
+from experiments.trunks import TRUNKS, SqueezeNet
 
 NETWORKS = SMALL | LARGE
 TINY = Network("tiny", MLP((5,), 3), (6,), 4)
@@ -39,6 +41,21 @@ def linear(params: Any, x: jax.Array) -> jax.Array:
 LINEAR_PARAMS = {"w": jnp.array([[1.0], [2.0]])}
 # Outputs 1 and −2 on these two samples.
 LINEAR_BATCH = jnp.array([[1.0, 0.0], [0.0, -1.0]])
+
+
+def test_pictures_benchmark_compares_epochs_with_the_bare_step(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    narrow = SqueezeNet(2, 3, (1,) * 8, (1, 3, 5))
+    monkeypatch.setitem(TRUNKS, "narrow", narrow)
+    sizes: dict[str, int] = {"side": 20, "kept_side": 22, "batch_size": 4, "steps": 2, "repeats": 3}
+    pictures.main(pictures.Options(backbone="narrow", **sizes))
+    drawn, middle, *report = capsys.readouterr().out.splitlines()
+    assert drawn.startswith("drawn: ")
+    assert middle.startswith("middle: ")
+    measured = json.loads("\n".join(report))["milliseconds_per_picture"]
+    assert measured.keys() == {"drawn", "middle", "step"}
+    assert min(measured.values()) > 0
 
 
 def test_penalty_benchmark_prints_ratios_and_json(capsys: pytest.CaptureFixture[str]) -> None:
