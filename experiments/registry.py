@@ -42,6 +42,9 @@ EXPERIMENTS: dict[str, Experiment] = {
         name: Experiment(config, object_recognition.tasks)
         for name, config in object_recognition.CONFIGS.items()
     },
+    "flowers_adaptation": Experiment(
+        object_recognition.FlowersAdaptation(), object_recognition.tasks
+    ),
     "facts_2": Experiment(fact_learning.FactLearning(), fact_learning.tasks),
     "facts_4": Experiment(fact_learning.FactLearning4(), fact_learning.tasks),
     "facts_adaptation": Experiment(fact_learning.FactAdaptation(), fact_learning.tasks),

@@ -15,12 +15,12 @@ from experiments.results import Result, SeedRecord
 from tests import tiny
 
 
-def keep(folder: Path, tasks: tuple[str, ...], *seeds: SeedRecord) -> None:
+def keep(folder: Path, tasks: tuple[str, ...], *seeds: SeedRecord, experiment: str = "e") -> None:
     """Write a result of these seeds."""
     folder.mkdir(parents=True)
     result = Result(
-        experiment="e", method=folder.name, description="", tasks=tasks, published={}, config={},
-        command="", versions={}, machine={}, seeds=seeds,
+        experiment=experiment, method=folder.name, description="", tasks=tasks, published={},
+        config={}, command="", versions={}, machine={}, seeds=seeds,
     )  # fmt: skip
     results.write(result, folder / results.FILE_NAME)
 
@@ -52,19 +52,24 @@ def test_the_order_table_says_what_balancing_changes_seed_by_seed(tmp_path: Path
     assert cells(every)[0] == "all"
 
 
-def test_the_adaptation_table_sets_a_digit_apart_from_the_rest(tmp_path: Path) -> None:
-    learned = [1.0] * 10 + [0.0] * 4
-    for name in ("finetune", "mas", *(f"mas_class_{digit}" for digit in adaptation.KEPT)):
-        kept = int(name[-1]) if name[-1].isdigit() else None
-        end = [0.99 if digit == kept else 0.9 for digit in range(10)] + [0.8] * 4
+@pytest.mark.parametrize("experiment", adaptation.ASKED)
+def test_the_adaptation_table_sets_a_class_apart_from_the_rest(
+    experiment: str, tmp_path: Path
+) -> None:
+    _, asked, count = adaptation.ASKED[experiment]
+    learned = [1.0] * count + [0.0] * 4
+    for name in ("finetune", "mas", *(f"mas_class_{label}" for label in asked)):
+        kept = int(name.split("_")[-1]) if "class" in name else None
+        end = [0.99 if label == kept else 0.9 for label in range(count)] + [0.8] * 4
         record = SeedRecord(
             seed=0,
             accuracy=((1.0, 0.0, 0.0), (1.0, 0.5, 0.0), (0.9, 0.7, 0.8)),
             class_accuracy=(tuple(learned), tuple(learned), tuple(end)),
         )
-        keep(tmp_path / name, ("MNIST", "b", "c"), record, dataclasses.replace(record, seed=1))
+        seeds = record, dataclasses.replace(record, seed=1)
+        keep(tmp_path / name, ("MNIST", "b", "c"), *seeds, experiment=experiment)
     lines = [line for line in adaptation.compared(tmp_path).splitlines() if "images of" in line]
-    assert len(lines) == len(adaptation.KEPT)
+    assert len(lines) == len(asked)
     for line in lines:
         forgotten, others, later, last = [cell.strip() for cell in line.split("|")[3:-1]]
         assert (forgotten, others) == ("1.00 ± 0.00", "10.00 ± 0.00")
