@@ -140,6 +140,10 @@ class SequenceConfig(abc.ABC):
         """The trunk's parameters to start from, as NumPy arrays; None to draw them at random."""
         return None
 
+    def digests(self) -> dict[str, str]:
+        """Files in `data_dir` that the numbers depend on, beside data sets that are known."""
+        return {}
+
     def head_learning_rate(self, learning_rate: float) -> float:
         """The learning rate of heads that are warmed up, where the network's is `learning_rate`."""
         return learning_rate
@@ -203,4 +207,6 @@ def settings(config: SequenceConfig, method: str) -> dict[str, object]:
     plain = dataclasses.asdict(config)
     without = (*WITHOUT_EFFECT, *(() if config.search.enabled else ("search",)))
     kept = {name: value for name, value in plain.items() if name not in without}
+    if digests := config.digests():
+        kept["digests"] = digests
     return json.loads(json.dumps({**kept, "method": {"name": method, **plain["methods"][method]}}))

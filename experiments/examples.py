@@ -78,18 +78,14 @@ def shuffled_batches(
     return rows.reshape(shape), weights.reshape(shape)
 
 
-def batches(examples: DeviceExamples, batch_size: int) -> tuple[Batch, jax.Array, jax.Array]:
-    """`examples` in order, cut into (S, B, …) for a scan: batches, labels and weights."""
+def in_order(examples: DeviceExamples, batch_size: int) -> tuple[jax.Array, jax.Array]:
+    """Rows (S, B) in order, and their weights: 1, or 0 for filling."""
     length = len(examples.labels)
-    steps = -(-length // batch_size)
-    positions = jnp.arange(steps * batch_size)
+    shape = (-(-length // batch_size), batch_size)
+    positions = jnp.arange(shape[0] * batch_size)
     rows = jnp.where(positions < length, positions, 0)
     weights = (positions < examples.size).astype(jnp.float32)
-    shape = (steps, batch_size)
-    batch, labels = jax.tree.map(
-        lambda x: x[rows].reshape(*shape, *x.shape[1:]), (examples.batch, examples.labels)
-    )
-    return batch, labels, weights.reshape(shape)
+    return rows.reshape(shape), weights.reshape(shape)
 
 
 def in_chunks(

@@ -1,13 +1,15 @@
 """Fact learning: photographs of <subject, predicate, object>, one network shared by all tasks."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
-from typing import ClassVar
+import functools
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
 from experiments.config import ScenarioOption
-from experiments.data import stand_ins
+from experiments.data import published, stand_ins
 from experiments.data.sequences import check_not_empty, hold_out
 from experiments.data.types import Examples, PictureSplits, Task
 from experiments.facts import embeddings, splits, word_vectors
@@ -15,7 +17,7 @@ from experiments.facts.network import FactNetwork, Facts
 from experiments.facts.table import SPORTS, STANFORD40, facts_of
 from experiments.facts.types import Fact
 from experiments.methods import MAS, Method, every_method
-from experiments.picture_config import PictureConfig
+from experiments.picture_config import PictureConfig, digest
 
 STRENGTHS: dict[str, float] = {}
 NAMES = ("finetune", "si", "ewc", "mas", "mas_both", "lmas", "joint")
@@ -39,10 +41,10 @@ class FactLearning(PictureConfig):
         python -m experiments compare facts_2 --data-dir FOLDER
     """
 
-    published: ClassVar[Mapping[str, Mapping[str, float]]] = {}
-
     methods: dict[str, Method] = dataclasses.field(default_factory=_methods)
     scenario: ScenarioOption = "class"
+    data: Literal["actions40", "sixds"] = "actions40"
+    """The pictures: Stanford 40 Actions, or the paper's 6DS from a table of one's own."""
     head_warmup_epochs: int = 0
     num_tasks: int = 2
     """Into how many tasks the facts are cut."""
@@ -51,6 +53,15 @@ class FactLearning(PictureConfig):
     class_accuracy: bool = True
     per_class: int | None = None
     """Training pictures of each fact, the first in the set's order; all, if not given."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.scenario != "class":
+            raise ValueError(
+                f"--scenario must be class for facts, which share every output, got {self.scenario}"
+            )
+        if self.data == "sixds" and self.per_class:
+            raise ValueError("--per-class is for stand-ins; 6DS is taken whole")
 
     def first_facts(self) -> tuple[Fact, ...]:
         """Facts that must be in the first task."""
@@ -61,15 +72,13 @@ class FactLearning(PictureConfig):
 
     def network(self, heads: tuple[tuple[bool, ...], ...], tasks: Sequence[Task]) -> FactNetwork:
         del tasks
-        facts = _facts(self)
-        vectors = word_vectors.read(word_vectors.find(self.data_dir), embeddings.words(facts))
-        return FactNetwork(
-            self.trunk(),
-            heads,
-            self.scenario,
-            self.views(),
-            facts=Facts(embeddings.targets(facts, vectors)),
-        )
+        paths = tuple(word_vectors.find(self.data_dir))
+        known = _known(facts_in(self), paths)
+        return FactNetwork(self.trunk(), heads, self.scenario, self.views(), facts=known)
+
+    def digests(self) -> dict[str, str]:
+        vectors = {path.name: digest(path) for path in word_vectors.find(self.data_dir)}
+        return super().digests() | vectors
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -110,42 +119,76 @@ class FactAdaptation(FactLearning4):
 
     methods: dict[str, Method] = dataclasses.field(default_factory=_adapted)
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.scenario != "class":
+            raise ValueError(
+                f"--scenario must be class for facts, which share every output, got {self.scenario}"
+            )
+        if self.data == "sixds" and self.per_class:
+            raise ValueError("--per-class is for stand-ins; 6DS is taken whole")
+
     def first_facts(self) -> tuple[Fact, ...]:
         return SPORTS
 
 
-def _facts(config: FactLearning) -> tuple[Fact, ...]:
+def facts_in(config: FactLearning) -> tuple[Fact, ...]:
     """The facts, numbered as the labels of the pictures."""
+    if config.data == "sixds":
+        return tuple(Fact(*fact) for fact in _sixds(config).facts)
     return facts_of(stand_ins.class_names("actions40", config.data_dir))
+
+
+@functools.cache
+def _known(facts: tuple[Fact, ...], paths: tuple[Path, ...]) -> Facts:
+    """The facts' vectors; one object for all methods, so that their networks are equal."""
+    vectors = word_vectors.read(paths, embeddings.words(facts))
+    return Facts(embeddings.targets(facts, vectors))
 
 
 def tasks(config: FactLearning) -> tuple[Task, ...]:
     """The pictures, cut into tasks by their facts."""
-    loaded = stand_ins.load(
+    loaded = _pictures(config)
+    groups = splits.adaptation_tasks(
+        facts_in(config), config.first_facts(), config.num_tasks, config.split_seed
+    )
+    train, validation = hold_out(loaded.train, validation_fraction=config.validation_fraction)
+    cut = []
+    for number, group in enumerate(groups, start=1):
+        of_group = functools.partial(_of, group=group)
+        cut.append(
+            Task(
+                name=f"T{number}",
+                classes=group,
+                train=of_group(train),
+                validation=of_group(validation),
+                test=of_group(loaded.test),
+            )
+        )
+        check_not_empty(cut[-1], config.validation_fraction)
+    # Pictures that could not be read are of no task; the first one tells of them.
+    return (cut[0]._replace(skipped=len(loaded.skipped)), *cut[1:])
+
+
+def _pictures(config: FactLearning) -> PictureSplits:
+    """The pictures of all facts."""
+    if config.data == "sixds":
+        return _sixds(config).pictures
+    return stand_ins.load(
         "actions40",
         config.data_dir,
         side=config.kept_side,
         per_class=config.per_class,
         skip_damaged=config.skip_damaged,
-    )
-    groups = splits.adaptation_tasks(
-        _facts(config), config.first_facts(), config.num_tasks, config.split_seed
-    )
-    return tuple(
-        _task(f"T{number}", group, loaded, config.validation_fraction)
-        for number, group in enumerate(groups, start=1)
+        any_copy=config.any_copy,
     )
 
 
-def _task(
-    name: str, group: tuple[int, ...], loaded: PictureSplits, validation_fraction: float
-) -> Task:
-    """The pictures of some facts."""
-    parts = hold_out(loaded.train, validation_fraction=validation_fraction)
-    chosen = (_of(part, group) for part in (*parts, loaded.test))
-    task = Task(name, group, *chosen, skipped=len(loaded.skipped))
-    check_not_empty(task, validation_fraction)
-    return task
+def _sixds(config: FactLearning) -> published.Facts:
+    """6DS, with the facts of its own table."""
+    return published.load_facts(
+        config.data_dir, side=config.kept_side, skip_damaged=config.skip_damaged
+    )
 
 
 def _of(examples: Examples, group: tuple[int, ...]) -> Examples:

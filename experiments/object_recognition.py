@@ -8,7 +8,7 @@ from experiments.data.sequences import one_after_the_other
 from experiments.data.types import PictureSplits, Task
 from experiments.methods import Method, every_method
 from experiments.names import nearest
-from experiments.picture_config import PictureConfig
+from experiments.picture_config import PictureConfig, digest
 
 NOT_MIRRORED = ("letters", "letters52", "mnist", "svhn")
 """Data sets whose pictures mean something else, or nothing, in a mirror."""
@@ -47,6 +47,17 @@ class ObjectRecognition(PictureConfig):
         for name in self.data:
             if name not in SETS:
                 raise nearest("data set", name, SETS)
+        if len(set(self.data)) < len(self.data):
+            raise ValueError(f"--data names a set twice: {', '.join(self.data)}")
+        whole = [name for name in self.data if name not in stand_ins.NAMES]
+        if whole and (self.per_class or self.test_per_class):
+            raise ValueError(
+                f"--per-class and --test-per-class are for stand-ins; {whole[0]} is taken whole"
+            )
+
+    def digests(self) -> dict[str, str]:
+        letters = {"letters": digest(stand_ins.path_of("letters", self.data_dir))}
+        return super().digests() | (letters if "letters" in self.data else {})
 
     def mirrored(self) -> tuple[bool, ...]:
         return tuple(name not in NOT_MIRRORED for name in self.data)
@@ -90,6 +101,7 @@ def _load(config: ObjectRecognition, name: str) -> PictureSplits:
             per_class=config.per_class,
             test_per_class=config.test_per_class,
             skip_damaged=config.skip_damaged,
+            any_copy=config.any_copy,
         )
     return published.load(
         name.replace("letters52", "letters"),

@@ -1,13 +1,16 @@
 """The settings that experiments on photographs share, on convolutional networks trained before."""
 
 import dataclasses
+import functools
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Literal
 
 import flax.linen as nn
 
 from experiments import trunks
 from experiments.config import SequenceConfig
+from experiments.data import archives
 from experiments.data.types import Task
 from experiments.networks import Network
 from experiments.views import Views
@@ -32,6 +35,8 @@ class PictureConfig(SequenceConfig):
     that changes nothing. Test and importance see the middle."""
     skip_damaged: bool = False
     """Whether pictures that cannot be read are left out, and counted, rather than refused."""
+    any_copy: bool = False
+    """Whether a stand-in's archive may be another than the one that is known here."""
     head_rate: float = 1e-2
     """Learning rate of heads that are warmed up."""
     head_warmup_epochs: int = 20
@@ -67,6 +72,11 @@ class PictureConfig(SequenceConfig):
     def pretrained(self) -> Any:
         return found.load(self.backbone, self.data_dir) if self.weights == "published" else None
 
+    def digests(self) -> dict[str, str]:
+        if self.weights == "random":
+            return {}
+        return {"weights": digest(found.path_of(self.backbone, self.data_dir))}
+
     def network(self, heads: tuple[tuple[bool, ...], ...], tasks: Sequence[Task]) -> Network:
         del tasks
         return Network(self.trunk(), heads, self.scenario, self.views())
@@ -74,3 +84,14 @@ class PictureConfig(SequenceConfig):
     def head_learning_rate(self, learning_rate: float) -> float:
         del learning_rate
         return self.head_rate
+
+
+def digest(path: Path) -> str:
+    """The file's sha256, computed again only where the file has changed."""
+    seen = path.stat()
+    return _digest(path, seen.st_size, seen.st_mtime_ns)
+
+
+@functools.cache
+def _digest(path: Path, _size: int, _changed: int) -> str:
+    return archives.digest(path)

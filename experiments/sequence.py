@@ -174,7 +174,8 @@ def _learn_task(
 def _learned_before(setup: Setup, key: jax.Array, state: State, first: Path) -> LearnedTask:
     """The first task as the run of fine-tuning in `first` has learned it."""
     stored = devices.from_first(lambda: checkpoint.load(first / STATE_FILE))
-    assert stored is not None
+    if stored is None:
+        raise ValueError(f"{first} holds no first task that was learned: there is no {STATE_FILE}")
     params, _, record = stored
     params = devices.replicated(setup.mesh, params)
     stage = stage_at(setup, 0, params, state.opt_state, jax.random.fold_in(key, 0))
@@ -258,6 +259,11 @@ def _evaluate(setup: Setup, params: Any) -> Measured:
     """The accuracy on every task, on every class and on all."""
     accuracy = setup.learner.accuracy(params, setup.evaluation)
     per_task, per_class, overall = (np.asarray(values).tolist() for values in accuracy)
+    if np.isnan(per_task).any():
+        raise FloatingPointError(
+            "the network's outputs are not finite on the examples it is evaluated on: its training "
+            "diverged. Lower --learning-rate or the method's strength"
+        )
     return Measured(tuple(per_task), tuple(per_class), overall)
 
 

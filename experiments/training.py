@@ -10,7 +10,8 @@ import optax
 from jax.sharding import Mesh
 
 from experiments import devices
-from experiments.examples import DeviceExamples, in_chunks, shuffled_batches
+from experiments.examples import DeviceExamples, shuffled_batches
+from experiments.forward import all_features, all_outputs
 from experiments.networks import Accuracy, Network, Seen
 
 
@@ -135,7 +136,7 @@ def make_learner(
         init=compiled(lambda key, examples: network.init(key, examples.batch)),
         init_optimizer=init_optimizer,
         train_epoch=compiled(train_epoch, donate_argnums=(0, 1)),
-        features=compiled(functools.partial(_features, network, mesh)),
+        features=compiled(functools.partial(all_features, network, mesh)),
         warm_up_heads=compiled(warm_up_heads),
         accuracy=compiled(functools.partial(_accuracy, network, mesh)),
     )
@@ -221,19 +222,13 @@ def _mean_loss(
     return loss_sum / count, (loss_sum, hit_sum, count)
 
 
-def _features(
-    network: Network, mesh: Mesh | None, params: Any, examples: DeviceExamples
-) -> jax.Array:
-    """(N, H): what the trunk makes of all examples."""
-    return in_chunks(lambda batch: network.features(params, devices.divided(mesh, batch)), examples)
-
-
 def _accuracy(
     network: Network, mesh: Mesh | None, params: Any, examples: DeviceExamples
 ) -> Accuracy:
-    """The accuracy on every task, on every class and on all."""
-    outputs = in_chunks(
-        lambda batch: network.all_outputs(params, devices.divided(mesh, batch)), examples
-    )
+    """The accuracy on every task, on every class and on all; NaN where an output is not finite."""
+    outputs = all_outputs(network, mesh, params, examples)
     real = (jnp.arange(len(examples.labels)) < examples.size).astype(jnp.float32)
-    return network.accuracy(outputs, examples.batch.tasks, examples.labels, real)
+    measured = network.accuracy(outputs, examples.batch.tasks, examples.labels, real)
+    # What is not a number would be ranked, or called class 0.
+    broken = ((real[:, None] > 0) & ~jnp.isfinite(outputs)).any()
+    return jax.tree.map(lambda values: jnp.where(broken, jnp.nan, values), measured)

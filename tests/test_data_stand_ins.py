@@ -346,7 +346,7 @@ def test_another_archive_is_refused_unless_asked_for(tmp_path):
     text = str(caught.value)
     assert f"it has {path.stat().st_size} bytes and sha256" in text
     assert "wanted 5547497 and 72b4f7cfd7dda36de571c390b0c594297a6fd3c8610b95d6cd0b7dfde" in text
-    assert "any_copy=True" in text
+    assert "--any-copy (any_copy=True)" in text
     # What was kept of it must not be taken either.
     load("flowers17", tmp_path)
     with pytest.raises(DataDamagedError, match="is not the copy that is known here"):

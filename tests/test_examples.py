@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 from experiments.data.types import Examples
-from experiments.examples import batches, shuffled_batches, to_device
+from experiments.examples import in_chunks, in_order, shuffled_batches, to_device
+from experiments.networks import Batch
 
 
 def some_examples(size: int, label_offset: int = 0) -> Examples:
@@ -78,12 +79,24 @@ def test_with_steps_a_pass_that_is_cut_short_draws_from_all_examples() -> None:
     assert counts.max() < 35
 
 
-def test_batches_cover_the_examples_in_order() -> None:
-    parts = [(0, some_examples(5)), (1, some_examples(4, 2))]
-    examples = to_device(parts, length=11)
-    batch, labels, weights = batches(examples, batch_size=4)
+def test_batches_in_order_cover_the_examples() -> None:
+    examples = to_device([(0, some_examples(9))], length=11)
+    rows, weights = in_order(examples, batch_size=4)
+    assert rows.shape == (3, 4)
+    assert np.asarray(rows).ravel()[:11].tolist() == list(range(11))
     assert np.asarray(weights).ravel().tolist() == [1.0] * 9 + [0.0] * 3
-    assert np.asarray(batch.tasks).ravel()[:9].tolist() == [0] * 5 + [1] * 4
-    np.testing.assert_array_equal(batch.inputs.reshape(12, 3)[:9], examples.batch.inputs[:9])
-    expected = np.concatenate([part.labels for _, part in parts])
-    np.testing.assert_array_equal(np.asarray(labels).ravel()[:9], expected)
+
+
+@pytest.mark.parametrize("chunk", [1, 4, 9, 11, 100])
+def test_chunks_give_what_all_at_once_gives_and_leave_filling_out(chunk: int) -> None:
+    examples = to_device([(0, some_examples(9))], length=23)
+
+    def fn(batch: Batch) -> jax.Array:
+        return 1.0 + batch.inputs**2
+
+    got = np.asarray(in_chunks(fn, examples, chunk))
+    assert got.shape == (23, 3)
+    np.testing.assert_allclose(got[:9], np.asarray(fn(examples.batch))[:9], rtol=1e-6)
+    # Chunks of filling alone are not computed.
+    first_left_out = -(-9 // chunk) * chunk
+    assert (got[first_left_out:] == 0).all()

@@ -1,6 +1,7 @@
 """Sequences of pictures: every method learns one, from a trunk that was trained before."""
 
 import dataclasses
+import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 
 from experiments import fact_learning, object_recognition, registry
+from experiments.config import settings
 from experiments.data.types import Examples, Task
 from experiments.examples import to_device
 from experiments.facts.embeddings import FactTargets
@@ -77,8 +79,8 @@ TASKS = tuple(
 )
 
 
-def setup_of(method: Method, **settings: Any) -> Setup:
-    return prepare(Small(**settings), method, TASKS)
+def setup_of(method: Method) -> Setup:
+    return prepare(Small(), method, TASKS)
 
 
 def silent(_: Epoch) -> None:
@@ -136,17 +138,50 @@ def test_letters_are_not_mirrored_and_flowers_are() -> None:
 
 
 @pytest.mark.parametrize(
-    ("settings", "message"),
+    ("wrong", "message"),
     [
         ({"side": 9}, "--side must be from 1 to --kept-side, which is 8, got 9"),
         ({"backbone": "alexnett"}, "did you mean 'alexnet'"),
         ({"data": ("flowers17", "scenes15")}, "did you mean 'scene15'"),
         ({"head_rate": 0.0}, "--head-rate must be above 0"),
+        ({"data": ("mnist", "cub10", "mnist")}, "--data names a set twice"),
+        ({"data": ("mnist", "svhn"), "per_class": 5}, "are for stand-ins; svhn is taken whole"),
     ],
 )
-def test_settings_that_cannot_be_are_refused(settings: dict[str, Any], message: str) -> None:
+def test_settings_that_cannot_be_are_refused(wrong: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        Small(**settings)
+        Small(**wrong)
+
+
+def test_files_that_numbers_depend_on_are_among_the_settings(tmp_path: Path) -> None:
+    folder = tmp_path / "tiny_darknet_imagenet"
+    folder.mkdir()
+    config = registry.find("flowers_birds").config
+    picked: dict[str, Any] = {"backbone": "tiny_darknet", "data_dir": tmp_path}
+    config = dataclasses.replace(config, **picked)
+    seen = []
+    for content in (b"one", b"two"):
+        (folder / "weights.npz").write_bytes(content)
+        seen.append(settings(config, "mas")["digests"])
+    assert seen[0] == {"weights": hashlib.sha256(b"one").hexdigest()}
+    assert seen[1] == {"weights": hashlib.sha256(b"two").hexdigest()}
+    at_random: dict[str, Any] = {"weights": "random"}
+    assert "digests" not in settings(dataclasses.replace(config, **at_random), "mas")
+
+
+def test_a_network_that_diverged_is_an_error_and_not_class_0(tmp_path: Path) -> None:
+    class Diverged(type(METHODS["finetune"])):
+        def deployed(self, memory: Any, params: Any) -> Any:
+            del memory
+            return jax.tree.map(lambda leaf: leaf * np.nan, params)
+
+    with pytest.raises(FloatingPointError, match="outputs are not finite"):
+        learn(setup_of(Diverged()), 0, tmp_path, silent)
+
+
+def test_facts_want_the_class_scenario() -> None:
+    with pytest.raises(ValueError, match="--scenario must be class for facts"):
+        SmallFacts(scenario="domain")
 
 
 def test_the_papers_sequences_are_there_on_stand_ins_and_on_its_own_data() -> None:

@@ -17,6 +17,7 @@ import tyro
 from experiments import adaptation, object_recognition, results
 from experiments.analyses.printed import percent, print_table
 from experiments.benchmarks.markdown import table
+from experiments.names import nearest
 from experiments.results import Result
 
 
@@ -43,6 +44,8 @@ ASKED = {
 def compared(folder: Path) -> str:
     """The comparison as a Markdown table, in percent and points."""
     plain = results.read(folder / "finetune" / results.FILE_NAME)
+    if plain.experiment not in ASKED:
+        raise nearest("experiment with one class apart", plain.experiment, list(ASKED))
     asked = ASKED[plain.experiment]
     heads = (
         f"Ω of {plain.tasks[0]} from",

@@ -29,8 +29,11 @@ def compared(folder: Path) -> str:
 
 def cells(result: Result) -> list[str]:
     """Mean and interval over seeds of the subset's precision after each task."""
+    records = results.finished(result)
+    if not records:
+        raise ValueError(f"no seed of {result.experiment}, {result.method}, has learned all tasks")
     rows = list(rows_of(facts_of(sorted(STANFORD40)), SPORTS))
-    of_fact_SxTxF = np.array([record.class_accuracy for record in results.finished(result)])
+    of_fact_SxTxF = np.array([record.class_accuracy for record in records])
     subset_SxT = of_fact_SxTxF[:, :, rows].mean(axis=2)
     pairs = [mean_interval(column) for column in subset_SxT.T]
     return [f"{mean:.3f} ± {half_width:.3f}" for mean, half_width in pairs]

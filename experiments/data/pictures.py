@@ -10,8 +10,11 @@ from PIL import Image
 
 from experiments.data.types import DataDamagedError
 
-# SyntaxError is what Pillow raises for a broken PNG.
-_UNREADABLE = (OSError, ValueError, SyntaxError, IndexError, struct.error)
+# What Pillow raises: SyntaxError for a broken PNG, and the last where a broken header claims a
+# picture of gigabytes.
+UNREADABLE = (
+    OSError, ValueError, SyntaxError, IndexError, struct.error, Image.DecompressionBombError,
+)  # fmt: skip
 
 
 class Decoded(NamedTuple):
@@ -33,7 +36,7 @@ def read_square(content: bytes, where: str, side: int) -> np.ndarray:
     try:
         with Image.open(io.BytesIO(content)) as image:
             return square(image, side)
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         raise DataDamagedError(
             f"{where} is not a picture that can be read ({error}); fetch the file again, or leave "
             "it out with --skip-damaged"

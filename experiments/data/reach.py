@@ -17,7 +17,9 @@ def why_unreachable(url: str) -> str | None:
 
     def ask() -> None:
         try:
-            requests.head(url, timeout=PROBE_SECONDS, allow_redirects=True).raise_for_status()
+            # GET, of which nothing is read: some servers refuse HEAD.
+            with requests.get(url, timeout=PROBE_SECONDS, stream=True) as answered:
+                answered.raise_for_status()
             answer.put(None)
         except requests.RequestException as error:
             answer.put(innermost(error))

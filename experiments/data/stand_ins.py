@@ -211,6 +211,11 @@ def load(
     return PictureSplits(*parts, skipped=tuple(arrays["skipped"].tolist()))
 
 
+def path_of(name: str, data_dir: str | os.PathLike[str] | None = None) -> Path:
+    """The archive of a stand-in that is kept in one; DataNotFoundError where it is not there."""
+    return archives.find(ARCHIVES[name].source, data_dir)
+
+
 def class_names(name: str, data_dir: str | os.PathLike[str] | None = None) -> tuple[str, ...]:
     """What the labels of `load` stand for, in their order.
 
@@ -230,9 +235,7 @@ def class_names(name: str, data_dir: str | os.PathLike[str] | None = None) -> tu
     if name in _IDX:
         return _IDX_NAMES[name]
     archive = ARCHIVES[name]
-    return archive.names or labelled_zips.class_names(
-        labelled_zips.table(archives.find(archive.source, data_dir))
-    )
+    return archive.names or labelled_zips.class_names(labelled_zips.table(path_of(name, data_dir)))
 
 
 def _check_arguments(name: str, side: int, counts: dict[str, int | None]) -> None:
@@ -282,7 +285,7 @@ def _kept(
 ) -> dict[str, np.ndarray]:
     """An archive's arrays, as `_decode`; kept apart where damaged pictures were to be skipped."""
     archive = ARCHIVES[name]
-    path = archives.find(archive.source, data_dir)
+    path = path_of(name, data_dir)
     digest = archives.digest(path)
     if not any_copy and not skip_damaged:
         _check_copy(path, digest, archive)
@@ -302,7 +305,7 @@ def _check_copy(path: Path, digest: str, archive: Archive) -> None:
         raise DataDamagedError(
             f"{path} is not the copy that is known here: it has {found.size} bytes and sha256 "
             f"{found.sha256}, wanted {archive.copy.size} and {archive.copy.sha256}. Fetch it "
-            "again, or take it as it is with any_copy=True: numbers will differ"
+            "again, or take it as it is with --any-copy (any_copy=True): numbers will differ"
         )
 
 

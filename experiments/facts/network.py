@@ -96,8 +96,10 @@ class FactNetwork(Network):
     ) -> mas_jax.ImportanceEstimator:
         """Fisher's information of y ~ N(F(x), 1): the square of Σ_o ε_o ∂F_o/∂θ, ε ~ N(0, 1).
 
-        "sampled" draws ε, "empirical" takes the fact's vectors: ε = v − F(x), 0 in parts that the
-        fact lacks. "exact" would be Σ_o (∂F_o/∂θ)², one backward pass for each output.
+        "sampled" draws ε and "exact" sums Σ_o (∂F_o/∂θ)², one backward pass for each output; both
+        over all outputs, whatever parts a picture's fact has, which they are not told. "empirical"
+        takes the fact's vectors: ε = v − F(x), 0 in parts that the fact lacks. The loss ‖F − v‖² is
+        −2 log p, which the strength makes up for.
         """
         if labels == "exact":
             return mas_jax.importance_estimator(

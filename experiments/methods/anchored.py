@@ -12,7 +12,7 @@ import optax
 from jax.sharding import Mesh
 
 import mas_jax
-from experiments.examples import DeviceExamples, batches
+from experiments.examples import DeviceExamples, in_order
 from experiments.methods.base import Method, Stage
 from experiments.networks import Batch, Network
 
@@ -93,8 +93,9 @@ def importance_over(
     """Ω over the examples of all `parts` whose label's entry in `counted` (C,) is 1."""
     estimator, batch_fn = measure_fn(network, mesh)
 
-    def step(state: Any, xs: Any) -> tuple[Any, None]:
-        batch, labels, weights, keys = xs
+    def step(part: DeviceExamples, state: Any, xs: Any) -> tuple[Any, None]:
+        rows, weights, keys = xs
+        batch, labels = jax.tree.map(lambda x: x[rows], (part.batch, part.labels))
         weights = weights * counted[labels]
         return jax.lax.cond(
             weights.any(),
@@ -104,9 +105,9 @@ def importance_over(
 
     state = estimator.init(params)
     for number, part in enumerate(parts):
-        batch, labels, weights = batches(part, BATCH_SIZE)
+        rows, weights = in_order(part, BATCH_SIZE)
         keys = jax.random.split(jax.random.fold_in(key, number), weights.shape)
-        state, _ = jax.lax.scan(step, state, (batch, labels, weights, keys))
+        state, _ = jax.lax.scan(functools.partial(step, part), state, (rows, weights, keys))
     return estimator.finalize(state)
 
 

@@ -1,27 +1,11 @@
 """Learning without forgetting's loss: the old heads' outputs on the new task's own examples."""
 
-import functools
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.examples import DeviceExamples, in_chunks
 from experiments.methods.base import Stage
-from experiments.networks import Network, masked_logits
-
-
-@functools.partial(jax.jit, static_argnums=0)
-def all_outputs(network: Network, params: Any, examples: DeviceExamples) -> jax.Array:
-    """(N, C): what every head says before the new task is learned."""
-    return in_chunks(lambda batch: network.all_outputs(params, batch), examples)
-
-
-@functools.partial(jax.jit, static_argnums=0)
-def all_features(network: Network, params: Any, examples: DeviceExamples) -> jax.Array:
-    """(N, H): what the trunk makes of them."""
-    return in_chunks(lambda batch: network.features(params, batch), examples)
+from experiments.networks import masked_logits
 
 
 def old_heads(stage: Stage) -> np.ndarray:

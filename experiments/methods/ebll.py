@@ -12,8 +12,9 @@ import optax
 
 from experiments.data.types import Task
 from experiments.examples import DeviceExamples, shuffled_batches
+from experiments.forward import all_features, all_outputs
 from experiments.methods.base import Stage
-from experiments.methods.distillation import all_features, all_outputs, old_heads
+from experiments.methods.distillation import old_heads
 from experiments.methods.lwf import LwF
 from experiments.networks import Network, Seen
 from experiments.training import Recorded
@@ -64,8 +65,8 @@ class EBLL(LwF):
     def record(self, memory: Any, stage: Stage) -> Recorded:
         if stage.task == 0:
             return Recorded()
-        outputs = all_outputs(stage.network, stage.params, stage.train)
-        codes = _codes(stage.network, stage.params, stage.train, memory)
+        outputs = all_outputs(stage.network, stage.mesh, stage.params, stage.train)
+        codes = _codes(all_features(stage.network, stage.mesh, stage.params, stage.train), memory)
         return Recorded((outputs, codes), (old_heads(stage), memory))
 
     def extra_loss(self, network: Network, seen: Seen, targets: Any, constants: Any) -> jax.Array:
@@ -76,7 +77,10 @@ class EBLL(LwF):
         return loss + 0.5 * self.code_strength * sum(moved)
 
     def end_task(self, memory: Any, stage: Stage) -> dict[str, Any]:
-        encoder = _train_autoencoder(self, stage.network, stage.params, stage.train, stage.key)
+        features = all_features(stage.network, stage.mesh, stage.params, stage.train)
+        encoder = _train_autoencoder(
+            self, stage.network, stage.params["heads"], features, stage.train, stage.key
+        )
         return {**(memory or {}), f"task_{stage.task}": encoder}
 
 
@@ -85,19 +89,22 @@ def _encode(encoder: Any, features: jax.Array) -> jax.Array:
     return jax.nn.sigmoid(features @ encoder["kernel"] + encoder["bias"][None])
 
 
-@functools.partial(jax.jit, static_argnums=0)
-def _codes(network: Network, params: Any, examples: DeviceExamples, encoders: Any) -> Any:
+@jax.jit
+def _codes(features: jax.Array, encoders: Any) -> Any:
     """The codes (N, code) of every earlier task's encoder, before the new task is learned."""
-    features = all_features(network, params, examples)
     return {task: _encode(encoder, features) for task, encoder in encoders.items()}
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
 def _train_autoencoder(
-    method: EBLL, network: Network, params: Any, examples: Any, key: jax.Array
+    method: EBLL,
+    network: Network,
+    heads: Any,
+    features_NxH: jax.Array,
+    examples: DeviceExamples,
+    key: jax.Array,
 ) -> Any:
     """The encoder of an autoencoder that keeps of the features what the task's head needs."""
-    features_NxH = all_features(network, params, examples)
     num_features = features_NxH.shape[1]
     glorot = jax.nn.initializers.glorot_uniform()
     for_encoder, for_decoder, for_batches = jax.random.split(key, 3)
@@ -120,7 +127,7 @@ def _train_autoencoder(
         code = _encode(layers["encoder"], features)
         rebuilt = code @ layers["decoder"]["kernel"] + layers["decoder"]["bias"][None]
         error = jnp.sum((rebuilt - features) ** 2, axis=-1)
-        logits = network.masked(network.classify(params, rebuilt), tasks)
+        logits = network.masked(network.classify({"heads": heads}, rebuilt), tasks)
         losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
         return jnp.mean(method.reconstruction * error + losses)
 

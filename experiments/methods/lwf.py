@@ -7,8 +7,9 @@ from typing import Any
 
 import jax
 
+from experiments.forward import all_outputs
 from experiments.methods.base import Method, Stage
-from experiments.methods.distillation import all_outputs, distillation, old_heads
+from experiments.methods.distillation import distillation, old_heads
 from experiments.networks import Network, Seen
 from experiments.training import Recorded
 
@@ -19,8 +20,10 @@ class LwF(Method):
 
     Loss on a new task (Eqs. 2 to 4): L(θ) + λ Σ_old heads −(1/N) Σ_k Σ_c y'_kc log ŷ'_kc, with y'
     and ŷ' the probabilities of that head, recorded before and now, softened: y' ∝ exp(logit / T).
-    No earlier example is kept, and nothing but the network from task to task. The paper warms up
-    the new head first, an option of the experiments for all methods (--head-warmup-epochs).
+    y' is recorded once, from the middle of a picture and without dropout, whatever view of it is
+    trained on. No earlier example is kept, and nothing but the network from task to task. The paper
+    warms up the new head first, an option of the experiments for all methods
+    (--head-warmup-epochs).
     """
 
     strength: float = 1.0
@@ -42,7 +45,7 @@ class LwF(Method):
         del memory
         if stage.task == 0:
             return Recorded()
-        outputs = all_outputs(stage.network, stage.params, stage.train)
+        outputs = all_outputs(stage.network, stage.mesh, stage.params, stage.train)
         return Recorded(outputs, old_heads(stage))
 
     def extra_loss(

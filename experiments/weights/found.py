@@ -1,6 +1,7 @@
 """Published weights: where they are looked for, and what to fetch."""
 
 import os
+from pathlib import Path
 from typing import Any
 
 from experiments.data import archives
@@ -12,7 +13,7 @@ _TORCHVISION = "https://download.pytorch.org/models/"
 
 
 def _source(title: str, folder: str, fetch: str) -> archives.Source:
-    return archives.Source(f"The weights of {title}", folder, _PATTERNS, fetch)
+    return archives.Source(f"{title}, trained on ImageNet,", folder, _PATTERNS, fetch)
 
 
 SOURCES = {
@@ -46,6 +47,11 @@ def load(name: str, data_dir: str | os.PathLike[str] | None = None) -> Any:
       DataNotFoundError: the file is not there; the text says what to fetch, and where to.
       ValueError: no such trunk, or the file is of another one.
     """
+    return load_params(name, path_of(name, data_dir))
+
+
+def path_of(name: str, data_dir: str | os.PathLike[str] | None = None) -> Path:
+    """The file of published weights of the trunk `name`; raises as `load`."""
     if name not in SOURCES:
         raise nearest("trunk", name, SOURCES)
-    return load_params(name, archives.find(SOURCES[name], data_dir))
+    return archives.find(SOURCES[name], data_dir)

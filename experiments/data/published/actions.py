@@ -10,6 +10,7 @@ import tensorflow_datasets as tfds
 from PIL import Image
 from tensorflow_datasets.object_detection.voc import Voc
 
+from experiments.data import pictures
 from experiments.data.published import contents, fetching
 from experiments.data.published.builder import Part, PublishedBuilder
 from experiments.data.types import DataDamagedError
@@ -112,5 +113,5 @@ def _crop(content: bytes, box: _Box) -> Image.Image | bytes:
     try:
         with Image.open(io.BytesIO(content)) as image:
             return image.crop(box)
-    except (OSError, ValueError, SyntaxError):
+    except pictures.UNREADABLE:
         return content
