@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.measure import Measurement
 from rich.table import Table
 
-from experiments.report import published
+from experiments.report import published, sweeps
 from experiments.results import Result, finished, summary
 
 MEASURES = {"average_accuracy": 2, "forgetting": 3, "backward_transfer": 3}
@@ -53,16 +53,26 @@ def as_markdown(results: Sequence[Result]) -> str:
         name: [_cell(of_method.get(name), digits) for of_method in found]
         for name, digits in measures.items()
     }
-    names = [result.method for result in results]
-    columns["average_accuracy"] = _bold(columns["average_accuracy"], names, max)
-    columns["forgetting"] = _bold(columns["forgetting"], names, min)
+    methods = [result.method for result in results]
+    columns["average_accuracy"] = _bold(columns["average_accuracy"], methods, max)
+    columns["forgetting"] = _bold(columns["forgetting"], methods, min)
     published_beside = [_published(result.published, result.method, ", ") for result in results]
-    rows = list(zip(names, *columns.values(), published_beside, strict=True))
+    rows = list(zip(_names(results), *columns.values(), published_beside, strict=True))
     headings = ["method", "average accuracy, %", "forgetting, points", "published, %"]
     if not any(published_beside):
         headings, rows = headings[:-1], [row[:-1] for row in rows]
     lines = [headings, ["---", *["---:"] * (len(headings) - 1)], *rows]
     return "\n".join(f"| {' | '.join(_escaped(cell) for cell in line)} |" for line in lines)
+
+
+def _names(results: Sequence[Result]) -> list[str]:
+    """The methods' names, with the strength of one that is there several times."""
+    methods = [result.method for result in results]
+    strengths = map(sweeps.strength, results)
+    return [
+        method if methods.count(method) == 1 else f"{method} (strength {strength})"
+        for method, strength in zip(methods, strengths, strict=True)
+    ]
 
 
 def _table(results: Sequence[Result], with_tasks: bool) -> Table:

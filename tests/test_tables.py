@@ -129,3 +129,13 @@ def test_markdown_without_published_numbers_has_no_column_for_them() -> None:
 def _published(result: Result, numbers: dict[str, dict[str, float]]) -> Result:
     """`result` with these numbers to hold against."""
     return dataclasses.replace(result, published=numbers)
+
+
+def test_a_method_with_several_strengths_is_told_apart_by_them() -> None:
+    swept = [
+        dataclasses.replace(RESULT, config={"method": {"strength": strength}})
+        for strength in (0.5, 30.0)
+    ]
+    *_, first, second = tables.as_markdown(swept).splitlines()
+    assert first.startswith("| mas (strength 0.5) |")
+    assert second.startswith("| mas (strength 30.0) |")
