@@ -8,8 +8,7 @@ from experiments.methods import MAS, METHODS, Method
 from experiments.mixed_characters import MixedCharacters
 
 STRENGTH = 0.1
-"""Low enough that something is forgotten: at 10, what mixed_characters is best with, nothing is,
-whatever importance was measured on."""
+"""Low enough that something is forgotten: at 10 nothing is, whatever importance is measured on."""
 KEPT = (0, 4, 8)
 """The digits that importance is measured on, one at a time."""
 

@@ -52,7 +52,7 @@ class Search:
     """Tried without a penalty, the new task alone."""
     first_strength: float = 1e6
     """Where the strength starts."""
-    margin: float = 0.005
+    margin: float = 0.02
     """How much of the validation accuracy learned alone may be missing, as a fraction of it."""
     max_halvings: int = 40
     """After so many the strength stays."""
