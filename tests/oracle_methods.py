@@ -92,6 +92,12 @@ def _vector(network: Net, x: Array, seen: Sequence[int], _: int) -> Trunk:
     return {name: np.sqrt(total([grad[name] ** 2 for grad in grads])) for name in grads[0]}
 
 
+def _vector_l1(network: Net, x: Array, seen: Sequence[int], _: int) -> Trunk:
+    """Σ_c |∂F_c / ∂θ|."""
+    grads = [trunk_gradient(network, x, one_hot(c, network)) for c in seen]
+    return {name: total([np.abs(grad[name]) for grad in grads]) for name in grads[0]}
+
+
 def _exact_fisher(network: Net, x: Array, seen: Sequence[int], _: int) -> Trunk:
     """Σ_y p_y (∂ log p_y / ∂θ)²."""
     p = seen_softmax(outputs(network, x), seen)
@@ -118,6 +124,7 @@ def _local(network: Net, x: Array, _: Sequence[int], __: int) -> Trunk:
 PER_SAMPLE: dict[str, Callable[[Net, Array, Sequence[int], int], Trunk]] = {
     "squared_norm": _squared_norm,
     "vector": _vector,
+    "vector_l1": _vector_l1,
     "exact": _exact_fisher,
     "empirical": _empirical_fisher,
     "local": _local,

@@ -84,6 +84,12 @@ SUMMED: dict[str, tuple[Method, str, Parts, Any]] = {
         None,
     ),
     "vector": (MAS(strength=STRENGTH, output="vector"), "vector", lambda s: [s.train], None),
+    "vector_l1": (
+        MAS(strength=STRENGTH, output="vector_l1"),
+        "vector_l1",
+        lambda s: [s.train],
+        None,
+    ),
     # Class 4 is in the first task; in the second, which has none of these, all count.
     "only": (MAS(strength=STRENGTH, only=(4,)), "squared_norm", lambda s: [s.train], [4, 2, 3]),
     "local": (LocalMAS(strength=STRENGTH), "local", lambda stage: [stage.train], None),

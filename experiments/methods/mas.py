@@ -19,14 +19,15 @@ class MAS(Anchored):
 
     Loss on a new task (Eq. 3): L(θ) + (λ/2) Σ_ij Ω_ij (θ_ij − θ*_ij)².
     Importance (Eq. 2): Ω_ij = (1/N) Σ_k |∂‖F(x_k; θ)‖₂² / ∂θ_ij|, from inputs alone; for a
-    vector of outputs (section 4.1) (1/N) Σ_k ‖∂F(x_k; θ) / ∂θ_ij‖₂, n backward passes.
+    vector of outputs (section 4.1) (1/N) Σ_k ‖∂F(x_k; θ) / ∂θ_ij‖₂, n backward passes; the authors'
+    code has ‖·‖₁ there.
     Over tasks Ω is summed, and θ* is where the latest one ended.
     """
 
     strength: float = 1.0
     """λ. The authors' λ is half of it."""
-    output: Literal["squared_norm", "vector"] = "squared_norm"
-    """What of the outputs is differentiated."""
+    output: Literal["squared_norm", "vector", "vector_l1"] = "squared_norm"
+    """What of the outputs is differentiated: ‖F‖², or each of them, joined by an ℓ2 or ℓ1 norm."""
     data: Data = "train"
     """Which of the task's examples Ω is measured on."""
     only: tuple[int, ...] = ()
@@ -47,8 +48,9 @@ class MAS(Anchored):
     def measure(self, network: Network, mesh: Mesh | None) -> Measure:
         """The estimator of Ω."""
         options: dict[str, Any] = {}
-        if self.output == "vector":
-            options = {"objective": mas_jax.every_output, "magnitude": "l2"}
+        if self.output != "squared_norm":
+            magnitude = "l2" if self.output == "vector" else "abs"
+            options = {"objective": mas_jax.every_output, "magnitude": magnitude}
         return Measure(
             mas_jax.importance_estimator(
                 network.outputs, mask=network.anchored, mesh=mesh, **options
