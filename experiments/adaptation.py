@@ -22,7 +22,7 @@ def _methods() -> dict[str, Method]:
 class Adaptation(MixedCharacters):
     """MNIST, then Fashion-MNIST, then letters; Ω of MNIST from one digit alone, or from all.
 
-    Claim of section 5.1 of the paper, to be tested; there on flowers: of the one class that
+    Claim: that of section 5.1 of the paper, to be tested; there on flowers: of the one class that
     importance was measured on 2 % are forgotten, of all flowers 8 %, and the last task reaches 84 %
     instead of 69 %. Run time: three minutes on two cores.
 

@@ -35,8 +35,9 @@ class FactLearning(PictureConfig):
     A picture is to lie near the word vectors of its fact's subject, predicate and object; all of
     the network is shared and anchored, the last layer included. What is reported is the mean
     average precision of retrieving pictures by facts, of each task among its own pictures and of
-    all facts among all. In the paper, on 6DS with VGG-16: MAS 0.306 and 0.504, all 0.290;
-    fine-tuning 0.199 and 0.57, all 0.279.
+    all facts among all. Claim: as in the paper, on 6DS with VGG-16, MAS keeps more than
+    fine-tuning: 0.306 and 0.504, all 0.290, against 0.199 and 0.57, all 0.279. Run time: not
+    measured to the end yet.
 
         python -m experiments compare facts_2 --data-dir FOLDER
     """
@@ -85,8 +86,8 @@ class FactLearning(PictureConfig):
 class FactLearning4(FactLearning):
     """Stanford 40 Actions as facts, cut at random into four tasks; otherwise as facts_2.
 
-    In the paper MAS keeps 0.42, 0.37, 0.41 and 0.65, all 0.29; fine-tuning 0.19, 0.19, 0.28 and
-    0.71, all 0.18.
+    Claim: as in the paper, where MAS keeps 0.42, 0.37, 0.41 and 0.65, all 0.29, and fine-tuning
+    0.19, 0.19, 0.28 and 0.71, all 0.18. Run time: not measured to the end yet.
 
         python -m experiments compare facts_4 --data-dir FOLDER
     """
@@ -110,8 +111,8 @@ class FactAdaptation(FactLearning4):
     """Importance from "person playing sports" alone: do these facts stay?
 
     Four tasks, the sports facts in the first one; importance measured on their pictures alone or
-    on all of the task. In the paper the subset ends at a mean average precision of 0.50, and near
-    0.20 with fine-tuning and SI.
+    on all of the task. Claim: as in the paper, where the subset ends at a mean average precision of
+    0.50, and near 0.20 with fine-tuning and SI. Run time: not measured to the end yet.
 
         python -m experiments compare facts_adaptation --data-dir FOLDER
         python -m experiments.analyses.facts_adaptation runs/facts_adaptation

@@ -165,7 +165,7 @@ class SplitMNISTSearch(SplitMNIST):
     learning rate with which the new task alone is learned best on held-out examples of its own;
     then a strength of a million, halved until that accuracy is reached but for 2 %. (With 0.5 %,
     six of a task's held-out examples, the search went down to a strength of 0 in most tasks.)
-    Claim, to be tested: without any data of earlier tasks a method comes near `split_mnist`, whose
+    Claim: to be tested; without any data of earlier tasks a method comes near `split_mnist`, whose
     strengths were chosen with held-out examples of all tasks. Run time: ten minutes on two cores.
 
         python -m experiments compare split_mnist_search --data-dir FOLDER

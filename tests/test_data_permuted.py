@@ -30,7 +30,7 @@ def test_each_task_moves_all_pixels_of_all_its_parts_in_one_way(fraction):
         order = [first.index(value) for value in task.train.inputs[0]]
         assert sorted(order) == list(range(PIXELS))
         orders.append(tuple(order))
-        for one, other in zip(original[2:], task[2:], strict=True):
+        for one, other in zip(original[2:5], task[2:5], strict=True):
             np.testing.assert_array_equal(other.inputs, one.inputs[:, order])
             assert other.inputs.dtype == np.float32
             assert other.inputs.flags.c_contiguous
@@ -49,7 +49,7 @@ def test_the_first_task_is_the_data_set_and_all_have_its_classes():
 def test_labels_are_shared(fraction):
     tasks = permuted(SPLITS, 3, seed=0, validation_fraction=fraction)
     for task in tasks[1:]:
-        for one, other in zip(tasks[0][2:], task[2:], strict=True):
+        for one, other in zip(tasks[0][2:5], task[2:5], strict=True):
             assert other.labels is one.labels
 
 

@@ -114,7 +114,7 @@ def with_accuracy(setup: Setup, attempts: Any, accuracy: Any) -> Setup:
     """`setup`, whose network is as accurate as `accuracy` of the latest attempt's rates says."""
 
     def measured(*_: Any) -> Accuracy:
-        return Accuracy(jnp.full(3, accuracy(attempts[-1][0])), jnp.zeros(6))
+        return Accuracy(jnp.full(3, accuracy(attempts[-1][0])), jnp.zeros(6), jnp.zeros(()))
 
     return setup._replace(learner=setup.learner._replace(accuracy=measured))
 
@@ -196,10 +196,10 @@ def test_a_strength_is_chosen_where_there_is_one(
 # What is looked at
 
 
-def garbage(examples: Examples) -> Examples:
-    """As many examples, of NaN and of one class."""
+def garbage(examples: Examples, value: float = np.nan) -> Examples:
+    """As many examples, of one value and one class."""
     return Examples(
-        np.full_like(examples.inputs, np.nan), np.full_like(examples.labels, examples.labels[0])
+        np.full_like(examples.inputs, value), np.full_like(examples.labels, examples.labels[0])
     )
 
 
@@ -237,7 +237,7 @@ def test_nothing_of_other_tasks_or_of_test_data_is_looked_at(method: Method) -> 
 
 def test_test_data_changes_no_choice_of_a_whole_run(tmp_path: Path) -> None:
     tasks = tiny.tasks(validation_fraction=0.2)
-    without_test = tuple(task._replace(test=garbage(task.test)) for task in tasks)
+    without_test = tuple(task._replace(test=garbage(task.test, 9.0)) for task in tasks)
     records = [
         learn(searched(MAS(), given), tmp_path / name).record
         for name, given in (("clean", tasks), ("poisoned", without_test))
