@@ -70,6 +70,17 @@ def test_mas_reaches_what_is_claimed_of_it(experiment: str, least: float) -> Non
     assert min(sum(row) / len(row) for row in accuracies) >= least
 
 
+def test_the_readme_gives_the_vector_output_with_the_authors_norm() -> None:
+    result = results.read(FOLDER / "split_mnist_vector_l1" / "mas_vector" / results.FILE_NAME)
+    assert len(results.finished(result)) == 10
+    measures = results.summary(result)
+    accuracy, forgetting = (measures[name] for name in ("average_accuracy", "forgetting"))
+    text = "it has {:.2f} ± {:.2f} and forgets {:.3f} ± {:.3f}".format(
+        *(100 * value for value in (*accuracy, *forgetting))
+    )
+    assert text in " ".join(README.split())
+
+
 def test_the_readme_shows_what_balancing_changes() -> None:
     table = alpha_order.compared(FOLDER)
     assert table in README
