@@ -120,15 +120,6 @@ class FactAdaptation(FactLearning4):
 
     methods: dict[str, Method] = dataclasses.field(default_factory=_adapted)
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.scenario != "class":
-            raise ValueError(
-                f"--scenario must be class for facts, which share every output, got {self.scenario}"
-            )
-        if self.data == "sixds" and self.per_class:
-            raise ValueError("--per-class is for stand-ins; 6DS is taken whole")
-
     def first_facts(self) -> tuple[Fact, ...]:
         return SPORTS
 
