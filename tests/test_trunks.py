@@ -79,7 +79,7 @@ def constant(params: Any, dense: tuple[str, ...]) -> Any:
     return params
 
 
-# Sizes. Parameters as published, less the classifier, as torchvision and SOURCE.txt count them.
+# Sizes. Parameters as published, less the classifier, as torchvision and the releases count them.
 
 
 @pytest.mark.parametrize(

@@ -290,10 +290,9 @@ def _kept(
     if not any_copy and not skip_damaged:
         _check_copy(path, digest, archive)
     which = "readable" if skip_damaged else "all"
+    file = f"{digest}-{name}-{side}-{which}-{_KEPT_VERSION}.npz"
     return kept.read_or_make(
-        folders.cache_folder()
-        / "stand_ins"
-        / f"{digest}-{name}-{side}-{which}-{_KEPT_VERSION}.npz",
+        folders.cache_folder() / "stand_ins" / file,
         lambda: _decode(path, archive, side, skip_damaged=skip_damaged),
     )
 
