@@ -1,7 +1,7 @@
 """Examples on the device, and how they are cut into batches."""
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
@@ -12,9 +12,6 @@ from jax.sharding import Mesh
 from experiments import devices
 from experiments.data.types import Examples
 from experiments.networks import Batch
-
-CHUNK = 256
-"""Rows at a time where a network is asked about many: what it holds of them must fit."""
 
 
 class DeviceExamples(NamedTuple):
@@ -86,25 +83,3 @@ def in_order(examples: DeviceExamples, batch_size: int) -> tuple[jax.Array, jax.
     rows = jnp.where(positions < length, positions, 0)
     weights = (positions < examples.size).astype(jnp.float32)
     return rows.reshape(shape), weights.reshape(shape)
-
-
-def in_chunks(
-    fn: Callable[[Batch], jax.Array], examples: DeviceExamples, chunk: int = CHUNK
-) -> jax.Array:
-    """(N, …): what `fn` says of all examples, `chunk` rows at a time; 0 where all are filling."""
-    length = len(examples.labels)
-    chunk = min(chunk, length)
-    count = -(-length // chunk)
-    rows = jnp.minimum(jnp.arange(count * chunk), length - 1).reshape(count, chunk)
-    like = jax.eval_shape(fn, jax.tree.map(lambda x: x[:chunk], examples.batch))
-
-    def of_chunk(rows: jax.Array) -> jax.Array:
-        return jax.lax.cond(
-            rows[0] < examples.size,
-            lambda rows: fn(jax.tree.map(lambda x: x[rows], examples.batch)),
-            lambda _: jnp.zeros(like.shape, like.dtype),
-            rows,
-        )
-
-    done = jax.lax.map(of_chunk, rows)
-    return done.reshape(-1, *like.shape[1:])[:length]

@@ -75,7 +75,9 @@ class FactLearning(PictureConfig):
         del tasks
         paths = tuple(word_vectors.find(self.data_dir))
         known = _known(facts_in(self), paths)
-        return FactNetwork(self.trunk(), heads, self.scenario, self.views(), facts=known)
+        return FactNetwork(
+            self.trunk(), heads, self.scenario, self.views(), stepwise=True, facts=known
+        )
 
     def digests(self) -> dict[str, str]:
         vectors = {path.name: digest(path) for path in word_vectors.find(self.data_dir)}

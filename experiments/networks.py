@@ -87,12 +87,15 @@ class Network:
       heads: T × C bools: output c is one of task t's.
       scenario: decides whether the heads are the tasks' own.
       views: how pictures are cut before the trunk sees them.
+      stepwise: whether loops over batches call it from the host (`experiments.loops`), as
+        networks of convolutions need it on a CPU.
     """
 
     trunk: nn.Module
     heads: tuple[tuple[bool, ...], ...]
     scenario: Scenario = "task"
     views: Views = WHOLE
+    stepwise: bool = False
 
     @property
     def num_outputs(self) -> int:

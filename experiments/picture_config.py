@@ -79,7 +79,7 @@ class PictureConfig(SequenceConfig):
 
     def network(self, heads: tuple[tuple[bool, ...], ...], tasks: Sequence[Task]) -> Network:
         del tasks
-        return Network(self.trunk(), heads, self.scenario, self.views())
+        return Network(self.trunk(), heads, self.scenario, self.views(), stepwise=True)
 
     def head_learning_rate(self, learning_rate: float) -> float:
         del learning_rate

@@ -5,7 +5,7 @@ import time
 import types
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeGuard
 
 import jax
 import numpy as np
@@ -52,7 +52,7 @@ def learn(
     that goes on from a finished task ends like one that was never stopped, bit for bit.
     """
     key = jax.random.key(seed)
-    state, record = _begin(setup, key, seed, folder)
+    state, record = _begin(setup, key, seed, folder, first)
     last = len(setup.task_names) if stop_after is None else stop_after
     for task in range(len(record.accuracy), last):
         learned = _learn_task(setup, task, key, state, record, report, first)
@@ -64,7 +64,9 @@ def learn(
     return record
 
 
-def _begin(setup: Setup, key: jax.Array, seed: int, folder: Path) -> tuple[State, SeedRecord]:
+def _begin(
+    setup: Setup, key: jax.Array, seed: int, folder: Path, first: Path | None
+) -> tuple[State, SeedRecord]:
     """The state after the last task that `folder` holds, or that before the first."""
     restored = devices.from_first(lambda: _restore(setup, folder))
     if restored is not None and restored.params is None:
@@ -76,7 +78,11 @@ def _begin(setup: Setup, key: jax.Array, seed: int, folder: Path) -> tuple[State
         )
         if setup.pretrained is not None:
             params = {**params, "trunk": devices.replicated(setup.mesh, setup.pretrained)}
-        record = SeedRecord(seed=seed, untrained=_evaluate(setup, params).per_task)
+        if _is_shared(first, setup, 0):
+            untrained = _stored(first)[2].untrained
+        else:
+            untrained = _evaluate(setup, params).per_task
+        record = SeedRecord(seed=seed, untrained=untrained)
         return State(params, init_optimizer(params), None), record
     params, memory, leaves = devices.replicated(
         setup.mesh, (restored.params, restored.memory, restored.optimizer)
@@ -127,6 +133,14 @@ def _save(setup: Setup, folder: Path, stage: Stage, state: State, record: SeedRe
     return record
 
 
+class Measured(NamedTuple):
+    """What a network can do, in plain numbers."""
+
+    per_task: tuple[float, ...]
+    per_class: tuple[float, ...]
+    overall: float
+
+
 class LearnedTask(NamedTuple):
     """Where a run stands after training on a task, and what the record keeps of it."""
 
@@ -135,6 +149,7 @@ class LearnedTask(NamedTuple):
     losses: tuple[float, ...]
     seconds: float
     chosen: tuple[dict[str, float], ...]  # by a search, if there was one
+    measured: Measured | None = None  # where another run has measured it
 
 
 def _learn_task(
@@ -148,7 +163,7 @@ def _learn_task(
 ) -> LearnedTask:
     """Train on one task, or take over what fine-tuning made of the first one."""
     began = time.perf_counter()
-    if task == 0 and first is not None and setup.method.learns_first_plainly():
+    if _is_shared(first, setup, task):
         return _learned_before(setup, key, state, first)
     key = jax.random.fold_in(key, task)
     params, opt_state, memory = state
@@ -171,15 +186,29 @@ def _learn_task(
     return LearnedTask(stage, recorded, trained.losses, time.perf_counter() - began, chosen)
 
 
-def _learned_before(setup: Setup, key: jax.Array, state: State, first: Path) -> LearnedTask:
-    """The first task as the run of fine-tuning in `first` has learned it."""
+def _is_shared(first: Path | None, setup: Setup, task: int) -> TypeGuard[Path]:
+    """Whether `task` is the first one, which the run in `first` has learned for this method too."""
+    return task == 0 and first is not None and setup.method.learns_first_plainly()
+
+
+def _stored(first: Path) -> tuple[Any, list[Any], SeedRecord]:
+    """What the run in `first` holds after the first task."""
     stored = devices.from_first(lambda: checkpoint.load(first / STATE_FILE))
     if stored is None:
         raise ValueError(f"{first} holds no first task that was learned: there is no {STATE_FILE}")
-    params, _, record = stored
+    return stored
+
+
+def _learned_before(setup: Setup, key: jax.Array, state: State, first: Path) -> LearnedTask:
+    """The first task as the run of fine-tuning in `first` has learned it."""
+    params, _, record = _stored(first)
     params = devices.replicated(setup.mesh, params)
     stage = stage_at(setup, 0, params, state.opt_state, jax.random.fold_in(key, 0))
-    return LearnedTask(stage, Recorded(), record.loss[0], record.seconds[0]["training"], ())
+    of_class = record.class_accuracy[0] if record.class_accuracy else ()
+    measured = Measured(record.accuracy[0], of_class, record.overall[0])
+    return LearnedTask(
+        stage, Recorded(), record.loss[0], record.seconds[0]["training"], (), measured
+    )
 
 
 def stage_at(setup: Setup, task: int, params: Any, opt_state: Any, key: jax.Array) -> Stage:
@@ -208,7 +237,7 @@ def _consolidate(
     start, stage = time.perf_counter(), learned.stage
     memory = jax.block_until_ready(setup.method.end_task(memory, stage))
     consolidated = time.perf_counter()
-    measured = _evaluate(setup, setup.method.deployed(memory, stage.params))
+    measured = learned.measured or _evaluate(setup, setup.method.deployed(memory, stage.params))
     seconds = {
         "training": learned.seconds,
         "importance": consolidated - start,
@@ -245,14 +274,6 @@ def _bytes(setup: Setup, stage: Stage, memory: Any, recorded: Recorded) -> dict[
 def _size(tree: Any) -> int:
     """Bytes of the arrays in a tree."""
     return sum(leaf.nbytes for leaf in jax.tree.leaves(tree) if hasattr(leaf, "nbytes"))
-
-
-class Measured(NamedTuple):
-    """What a network can do, in plain numbers."""
-
-    per_task: tuple[float, ...]
-    per_class: tuple[float, ...]
-    overall: float
 
 
 def _evaluate(setup: Setup, params: Any) -> Measured:

@@ -1,4 +1,4 @@
-"""Training and evaluation: one compiled scan per epoch over examples held on the device."""
+"""Training and evaluation: one compiled loop per epoch over examples held on the device."""
 
 import functools
 from collections.abc import Callable
@@ -12,6 +12,7 @@ from jax.sharding import Mesh
 from experiments import devices
 from experiments.examples import DeviceExamples, shuffled_batches
 from experiments.forward import all_features, all_outputs
+from experiments.loops import make_loop
 from experiments.networks import Accuracy, Network, Seen
 
 
@@ -75,7 +76,10 @@ def make_learner(
       mesh: of the devices; None for one.
     """
     batches = functools.partial(shuffled_batches, batch_size=batch_size, steps=steps_per_epoch)
+    options = {} if mesh is None else {"out_shardings": devices.whole_on(mesh)}
+    compiled = functools.partial(jax.jit, **options)
     step = functools.partial(_step, network, optimizer, extra_loss, mesh)
+    loop = make_loop(step, stepwise=network.stepwise, **options)
 
     def train_epoch(
         params: Any,
@@ -89,13 +93,15 @@ def make_learner(
         # With their dtype: a Python number's would be a weak one, and the second epoch compile.
         rates = jax.tree.map(lambda rate: jnp.asarray(rate, jnp.float32), rates)
         opt_state = with_rates(opt_state, rates)
-
-        def scan_step(carry: Any, rows: jax.Array, weights: jax.Array, key: jax.Array) -> Any:
-            return step(carry, rows, weights, key, examples, recorded, rates, trained)
-
         for_order, for_steps = key, jax.random.fold_in(key, 1)
-        (params, opt_state), sums = _scan_batches(
-            scan_step, (params, opt_state), batches(for_order, examples), for_steps
+        (params, opt_state), sums = loop(
+            (params, opt_state),
+            *batches(for_order, examples),
+            for_steps,
+            examples,
+            recorded,
+            rates,
+            trained,
         )
         seen = sums[2].sum()
         return params, opt_state, EpochInfo(sums[0].sum() / seen, sums[1].sum() / seen)
@@ -110,7 +116,7 @@ def make_learner(
     ) -> tuple[Any, Any]:
         rates = Rates(jnp.asarray(rate, jnp.float32), 0.0)
 
-        def scan_step(carry: Any, rows: jax.Array, weights: jax.Array, _: jax.Array) -> Any:
+        def head_step(carry: Any, rows: jax.Array, weights: jax.Array, _: jax.Array) -> Any:
             heads, opt_state = carry
             tasks, labels, inputs = (
                 x[rows] for x in (examples.batch.tasks, examples.labels, features)
@@ -125,20 +131,16 @@ def make_learner(
             return (optax.apply_updates(heads, updates), opt_state), sums
 
         carry = heads, with_rates(opt_state, rates)
-        return _scan_batches(scan_step, carry, batches(key, examples), key)[0]
+        return make_loop(head_step, stepwise=False)(carry, *batches(key, examples))[0]
 
-    if mesh is None:
-        compiled, init_optimizer = jax.jit, optimizer.init
-    else:
-        compiled = functools.partial(jax.jit, out_shardings=devices.whole_on(mesh))
-        init_optimizer = compiled(optimizer.init)
+    whole = (lambda fn, **_: fn) if network.stepwise else compiled
     return Learner(
         init=compiled(lambda key, examples: network.init(key, examples.batch)),
-        init_optimizer=init_optimizer,
-        train_epoch=compiled(train_epoch, donate_argnums=(0, 1)),
-        features=compiled(functools.partial(all_features, network, mesh)),
+        init_optimizer=optimizer.init if mesh is None else compiled(optimizer.init),
+        train_epoch=whole(train_epoch, donate_argnums=(0, 1)),
+        features=whole(functools.partial(all_features, network, mesh)),
         warm_up_heads=compiled(warm_up_heads),
-        accuracy=compiled(functools.partial(_accuracy, network, mesh)),
+        accuracy=whole(functools.partial(_accuracy, network, mesh)),
     )
 
 
@@ -149,23 +151,6 @@ def with_rates(opt_state: Any, rates: Rates) -> Any:
     return optax.tree.set(opt_state, learning_rate=rates.learning_rate, **strength)
 
 
-def _scan_batches(step: Callable[..., Any], carry: Any, batches: Any, key: jax.Array) -> Any:
-    """`step` over batches of rows, each with a key; the last carry, and what each step reports."""
-
-    def scan_step(carry: Any, xs: Any) -> tuple[Any, Any]:
-        rows, weights, number = xs
-        # A step of filling alone must not happen: momentum would move the parameters.
-        nothing = (jnp.zeros(()),) * 3
-        return jax.lax.cond(
-            weights[0] > 0,
-            lambda carry: step(carry, rows, weights, jax.random.fold_in(key, number)),
-            lambda carry: (carry, nothing),
-            carry,
-        )
-
-    return jax.lax.scan(scan_step, carry, (*batches, jnp.arange(len(batches[0]))))
-
-
 def _step(
     network: Network,
     optimizer: optax.GradientTransformation,
@@ -174,6 +159,7 @@ def _step(
     carry: Any,
     rows: jax.Array,
     weights: jax.Array,
+    number: jax.Array,
     key: jax.Array,
     examples: DeviceExamples,
     recorded: Recorded,
@@ -182,6 +168,7 @@ def _step(
 ) -> Any:
     """One step of training."""
     params, opt_state = carry
+    key = jax.random.fold_in(key, number)
     taken = jax.tree.map(lambda x: x[rows], (examples.batch, examples.labels, recorded.targets))
     batch, labels, targets, weights = devices.divided(mesh, (*taken, weights))
 
@@ -226,7 +213,12 @@ def _accuracy(
     network: Network, mesh: Mesh | None, params: Any, examples: DeviceExamples
 ) -> Accuracy:
     """The accuracy on every task, on every class and on all; NaN where an output is not finite."""
-    outputs = all_outputs(network, mesh, params, examples)
+    return _measured(network, all_outputs(network, mesh, params, examples), examples)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _measured(network: Network, outputs: jax.Array, examples: DeviceExamples) -> Accuracy:
+    """The accuracy of outputs (N, C)."""
     real = (jnp.arange(len(examples.labels)) < examples.size).astype(jnp.float32)
     measured = network.accuracy(outputs, examples.batch.tasks, examples.labels, real)
     # What is not a number would be ranked, or called class 0.

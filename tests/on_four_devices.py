@@ -12,7 +12,7 @@ import pytest
 import mas_jax
 from experiments import checkpoint, devices, results, sequence
 from experiments.methods import Method, Stage
-from experiments.methods.anchored import importance_over
+from experiments.methods.anchored import importance_compiled
 from experiments.results import SeedRecord
 from experiments.sequence import Epoch
 from experiments.setup import Setup, prepare
@@ -124,7 +124,7 @@ def test_each_device_measures_importance_on_its_share() -> None:
     params = setup.learner.init(jax.random.key(0), setup.evaluation)
     method: Any = setup.method
     data = ([setup.measured(0)], np.ones(6, np.float32), jax.random.key(0))
-    lowered = importance_over.lower(method.measure, setup.network, setup.mesh, params, *data)
+    lowered = importance_compiled.lower(method.measure, setup.network, setup.mesh, params, *data)
     text = lowered.compile().as_text()
     assert text is not None
     # Steps of 200 samples.

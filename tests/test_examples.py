@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from experiments.data.types import Examples
-from experiments.examples import in_chunks, in_order, shuffled_batches, to_device
+from experiments.examples import in_order, shuffled_batches, to_device
 from experiments.networks import Batch
 
 
@@ -85,18 +85,3 @@ def test_batches_in_order_cover_the_examples() -> None:
     assert rows.shape == (3, 4)
     assert np.asarray(rows).ravel()[:11].tolist() == list(range(11))
     assert np.asarray(weights).ravel().tolist() == [1.0] * 9 + [0.0] * 3
-
-
-@pytest.mark.parametrize("chunk", [1, 4, 9, 11, 100])
-def test_chunks_give_what_all_at_once_gives_and_leave_filling_out(chunk: int) -> None:
-    examples = to_device([(0, some_examples(9))], length=23)
-
-    def fn(batch: Batch) -> jax.Array:
-        return 1.0 + batch.inputs**2
-
-    got = np.asarray(in_chunks(fn, examples, chunk))
-    assert got.shape == (23, 3)
-    np.testing.assert_allclose(got[:9], np.asarray(fn(examples.batch))[:9], rtol=1e-6)
-    # Chunks of filling alone are not computed.
-    first_left_out = -(-9 // chunk) * chunk
-    assert (got[first_left_out:] == 0).all()

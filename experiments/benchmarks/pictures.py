@@ -18,7 +18,7 @@ import numpy as np
 import optax
 import tyro
 
-from experiments import results, trunks
+from experiments import loops, results, trunks
 from experiments.benchmarks.timing import measured_in_turns, ratio
 from experiments.data.types import Examples
 from experiments.examples import DeviceExamples, to_device
@@ -80,7 +80,7 @@ def _examples(options: Options) -> DeviceExamples:
 
 
 def _network(options: Options, views: Views) -> Network:
-    return Network(trunks.find(options.backbone), ((True,) * 10,), views=views)
+    return Network(trunks.find(options.backbone), ((True,) * 10,), views=views, stepwise=True)
 
 
 def _epoch(options: Options, views: Views, examples: DeviceExamples) -> Callable[[], None]:
@@ -121,7 +121,7 @@ def _bare_step(options: Options, examples: DeviceExamples) -> Callable[[], None]
         updates, opt_state = sgd.update(jax.grad(loss_fn)(params), opt_state, params)
         return optax.apply_updates(params, updates), opt_state
 
-    compiled = jax.jit(step, donate_argnums=(0, 1))
+    compiled = jax.jit(step, donate_argnums=(0, 1), compiler_options=loops.compiler_options())
 
     def run() -> None:
         for _ in range(options.steps):

@@ -13,6 +13,7 @@ from jax.sharding import Mesh
 
 import mas_jax
 from experiments.examples import DeviceExamples, in_order
+from experiments.loops import Loop, make_loop
 from experiments.methods.base import Method, Stage
 from experiments.networks import Batch, Network
 
@@ -20,7 +21,7 @@ Data: TypeAlias = Literal["train", "test", "both"]
 """Which of a task's examples importance is measured on; their labels are not needed for MAS."""
 
 BATCH_SIZE = 200
-"""Samples per step of the scan over a task's examples; changes speed only."""
+"""Samples per step of the loop over a task's examples; changes speed only."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -80,9 +81,11 @@ class Measure(NamedTuple):
     """From inputs, labels and a key for each sample; MAS leaves labels and keys alone."""
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1, 2))
+MeasureFn: TypeAlias = Callable[[Network, Mesh | None], Measure]
+
+
 def importance_over(
-    measure_fn: Callable[[Network, Mesh | None], Measure],
+    measure_fn: MeasureFn,
     network: Network,
     mesh: Mesh | None,
     params: Any,
@@ -91,28 +94,42 @@ def importance_over(
     key: jax.Array,
 ) -> Any:
     """Ω over the examples of all `parts` whose label's entry in `counted` (C,) is 1."""
-    estimator, batch_fn = measure_fn(network, mesh)
-
-    def step(part: DeviceExamples, state: Any, xs: Any) -> tuple[Any, None]:
-        rows, weights, keys = xs
-        batch, labels = jax.tree.map(lambda x: x[rows], (part.batch, part.labels))
-        weights = weights * counted[labels]
-        return jax.lax.cond(
-            weights.any(),
-            lambda: estimator.update(state, params, batch_fn(batch, labels, keys), weights),
-            lambda: state,
-        ), None
-
-    state = estimator.init(params)
+    state = measure_fn(network, mesh).estimator.init(params)
     for number, part in enumerate(parts):
         rows, weights = in_order(part, BATCH_SIZE)
+        weights = weights * counted[part.labels[rows]]
         keys = jax.random.split(jax.random.fold_in(key, number), weights.shape)
-        state, _ = jax.lax.scan(functools.partial(step, part), state, (rows, weights, keys))
-    return estimator.finalize(state)
+        loop = _updating(measure_fn, network, mesh)
+        state, _ = loop(state, rows, weights, params, part, keys)
+    return measure_fn(network, mesh).estimator.finalize(state)
+
+
+importance_compiled = jax.jit(importance_over, static_argnums=(0, 1, 2))
+
+
+@functools.cache
+def _updating(measure_fn: MeasureFn, network: Network, mesh: Mesh | None) -> Loop:
+    """The loop over batches."""
+    estimator, batch_fn = measure_fn(network, mesh)
+
+    def step(
+        state: Any,
+        rows: jax.Array,
+        weights: jax.Array,
+        number: jax.Array,
+        params: Any,
+        part: DeviceExamples,
+        keys: jax.Array,
+    ) -> tuple[Any, None]:
+        batch, labels = jax.tree.map(lambda x: x[rows], (part.batch, part.labels))
+        batch = batch_fn(batch, labels, keys[number])
+        return estimator.update(state, params, batch, weights), None
+
+    return make_loop(step, stepwise=network.stepwise)
 
 
 def task_importance(
-    measure_fn: Callable[[Network, Mesh | None], Measure],
+    measure_fn: MeasureFn,
     stage: Stage,
     data: Data = "train",
     only: Sequence[int] = (),
@@ -121,6 +138,5 @@ def task_importance(
     parts = {"train": [stage.train], "test": [stage.test], "both": [stage.train, stage.test]}[data]
     counted = np.isin(stage.labels, only) if set(only) & set(stage.classes) else True
     counted = np.broadcast_to(np.float32(counted), len(stage.labels))
-    return importance_over(
-        measure_fn, stage.network, stage.mesh, stage.params, parts, counted, stage.key
-    )
+    over = importance_over if stage.network.stepwise else importance_compiled
+    return over(measure_fn, stage.network, stage.mesh, stage.params, parts, counted, stage.key)
