@@ -67,7 +67,7 @@ def _from_host(step: Step, jit_options: dict[str, Any]) -> Loop:
         carry: Any, rows_SxB: jax.Array, weights_SxB: jax.Array, *constants: Any
     ) -> tuple[Any, Any]:
         nothing = _no_report(step, carry, rows_SxB, weights_SxB, *constants)
-        counts, reports = np.asarray(weights_SxB).any(axis=1), []
+        counts, reports = np.any(np.asarray(weights_SxB), axis=1).tolist(), []
         for number in range(len(counts)):
             report = nothing
             if counts[number]:

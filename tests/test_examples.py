@@ -6,7 +6,6 @@ import pytest
 
 from experiments.data.types import Examples
 from experiments.examples import in_order, shuffled_batches, to_device
-from experiments.networks import Batch
 
 
 def some_examples(size: int, label_offset: int = 0) -> Examples:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 from jax.sharding import Mesh
@@ -90,14 +91,14 @@ def importance_over(
     mesh: Mesh | None,
     params: Any,
     parts: Sequence[DeviceExamples],
-    counted: jax.Array,
+    counted: np.ndarray,
     key: jax.Array,
 ) -> Any:
     """Ω over the examples of all `parts` whose label's entry in `counted` (C,) is 1."""
     state = measure_fn(network, mesh).estimator.init(params)
     for number, part in enumerate(parts):
         rows, weights = in_order(part, BATCH_SIZE)
-        weights = weights * counted[part.labels[rows]]
+        weights = weights * jnp.asarray(counted)[part.labels[rows]]
         keys = jax.random.split(jax.random.fold_in(key, number), weights.shape)
         loop = _updating(measure_fn, network, mesh)
         state, _ = loop(state, rows, weights, params, part, keys)
