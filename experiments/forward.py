@@ -53,7 +53,7 @@ def in_chunks(
     length = len(examples.labels)
     rows, weights = in_order(examples, min(chunk, length))
     loop = _asking(network, mesh, question)
-    _, answers = loop(None, rows, weights, params, examples.batch)
+    _, answers = loop(None, rows, weights, examples.batch, params)
     return answers.reshape(-1, *answers.shape[2:])[:length]
 
 
@@ -65,10 +65,9 @@ def _asking(network: Network, mesh: Mesh | None, question: Question) -> Loop:
     """The loop over chunks."""
 
     def step(
-        carry: None, rows: jax.Array, weights: Any, number: Any, params: Any, batch: Batch
+        carry: None, batch: Batch, weights: Any, number: Any, params: Any
     ) -> tuple[None, jax.Array]:
         del weights, number
-        asked = jax.tree.map(lambda x: x[rows], batch)
-        return carry, question(network, params, devices.divided(mesh, asked))
+        return carry, question(network, params, devices.divided(mesh, batch))
 
     return make_loop(step, stepwise=network.stepwise)

@@ -9,12 +9,13 @@ import jax.numpy as jnp
 import numpy as np
 
 Step: TypeAlias = Callable[..., tuple[Any, Any]]
-"""(carry, rows (B,), weights (B,), number, *constants) -> (carry, report)."""
+"""(carry, batch, weights (B,), number, *constants) -> (carry, report)."""
 
 Loop: TypeAlias = Callable[..., tuple[Any, Any]]
-"""(carry, rows (S, B), weights (S, B), *constants) -> (carry, reports, stacked).
+"""(carry, rows (S, B), weights (S, B), examples, *constants) -> (carry, reports, stacked).
 
-Batches of which no row counts, those with weights of 0 alone, are skipped; their reports are 0.
+A step is given the rows of `examples`, a pytree of (N, …) arrays, that are its batch. Batches of
+which no row counts, those with weights of 0 alone, are skipped; their reports are 0.
 """
 
 _CPU_OPTIONS = {"xla_cpu_experimental_ynn_fusion_type": "", "xla_cpu_use_onednn": True}
@@ -28,7 +29,8 @@ def make_loop(step: Step, *, stepwise: bool, **jit_options: Any) -> Loop:
       step: what is done with a batch.
       stepwise: whether the host calls it, compiled, for each batch, so that what it does can be
         large: XLA on a CPU runs convolutions inside a loop without threads, ten times slower.
-        Otherwise the loop is a scan, for a caller's program.
+        What is compiled does not depend on how many examples there are. Otherwise the loop is a
+        scan, for a caller's program.
       **jit_options: how the step is compiled where it is called by the host, which gives `carry`
         away.
     """
@@ -36,16 +38,22 @@ def make_loop(step: Step, *, stepwise: bool, **jit_options: Any) -> Loop:
 
 
 def _scan(
-    step: Step, carry: Any, rows_SxB: jax.Array, weights_SxB: jax.Array, *constants: Any
+    step: Step,
+    carry: Any,
+    rows_SxB: jax.Array,
+    weights_SxB: jax.Array,
+    examples: Any,
+    *constants: Any,
 ) -> tuple[Any, Any]:
     """The loop as part of a program."""
-    nothing = _no_report(step, carry, rows_SxB, weights_SxB, *constants)
+    nothing = _no_report(step, carry, rows_SxB, weights_SxB, examples, *constants)
 
     def scan_step(carry: Any, xs: Any) -> tuple[Any, Any]:
+        rows, *rest = xs
         # A step of filling alone must not happen: momentum would move the parameters.
         return jax.lax.cond(
-            xs[1].any(),
-            lambda carry: step(carry, *xs, *constants),
+            rest[0].any(),
+            lambda carry: step(carry, _taken(examples, rows), *rest, *constants),
             lambda carry: (carry, nothing),
             carry,
         )
@@ -55,32 +63,44 @@ def _scan(
 
 def _from_host(step: Step, jit_options: dict[str, Any]) -> Loop:
     """The loop as calls of a program."""
-
-    def numbered(carry: Any, number: Any, rows_SxB: Any, weights_SxB: Any, *constants: Any) -> Any:
-        return step(carry, rows_SxB[number], weights_SxB[number], number, *constants)
-
-    compiled = jax.jit(
-        numbered, donate_argnums=0, compiler_options=compiler_options(), **jit_options
-    )
+    options = {"compiler_options": compiler_options(), **jit_options}
+    compiled = jax.jit(step, donate_argnums=0, **options)
 
     def loop(
-        carry: Any, rows_SxB: jax.Array, weights_SxB: jax.Array, *constants: Any
+        carry: Any,
+        rows_SxB: jax.Array,
+        weights_SxB: jax.Array,
+        examples: Any,
+        *constants: Any,
     ) -> tuple[Any, Any]:
-        nothing = _no_report(step, carry, rows_SxB, weights_SxB, *constants)
+        nothing = _no_report(step, carry, rows_SxB, weights_SxB, examples, *constants)
         counts, reports = np.any(np.asarray(weights_SxB), axis=1).tolist(), []
         for number in range(len(counts)):
             report = nothing
             if counts[number]:
-                carry, report = compiled(carry, number, rows_SxB, weights_SxB, *constants)
+                batch = _batch(examples, rows_SxB, number)
+                carry, report = compiled(carry, batch, weights_SxB[number], number, *constants)
             reports.append(report)
         return carry, jax.tree.map(lambda *each: jnp.stack(each), *reports)
 
     return loop
 
 
-def _no_report(step: Step, carry: Any, rows: Any, weights: Any, *constants: Any) -> Any:
+def _taken(examples: Any, rows: jax.Array) -> Any:
+    """These rows of all arrays."""
+    return jax.tree.map(lambda leaf: leaf[rows], examples)
+
+
+@jax.jit
+def _batch(examples: Any, rows_SxB: jax.Array, number: int) -> Any:
+    """The rows of one batch."""
+    return _taken(examples, rows_SxB[number])
+
+
+def _no_report(step: Step, carry: Any, rows: Any, weights: Any, examples: Any, *rest: Any) -> Any:
     """What stands for the report of a batch that is skipped."""
-    like = jax.eval_shape(step, carry, rows[0], weights[0], 0, *constants)[1]
+    batch = jax.eval_shape(_taken, examples, rows[0])
+    like = jax.eval_shape(step, carry, batch, weights[0], 0, *rest)[1]
     return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), like)
 
 

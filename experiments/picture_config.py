@@ -21,7 +21,7 @@ from experiments.weights import found
 class PictureConfig(SequenceConfig):
     """A sequence of tasks on photographs."""
 
-    backbone: str = "squeezenet1_0_caffe"
+    backbone: str = "tiny_darknet"
     """The network: alexnet, vgg16, squeezenet1_0, squeezenet1_0_caffe, squeezenet1_1,
     tiny_darknet."""
     weights: Literal["published", "random"] = "published"

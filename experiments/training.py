@@ -13,7 +13,7 @@ from experiments import devices
 from experiments.examples import DeviceExamples, shuffled_batches
 from experiments.forward import all_features, all_outputs
 from experiments.loops import make_loop
-from experiments.networks import Accuracy, Network, Seen
+from experiments.networks import Accuracy, Batch, Network, Seen
 
 
 class Rates(NamedTuple):
@@ -97,9 +97,9 @@ def make_learner(
         (params, opt_state), sums = loop(
             (params, opt_state),
             *batches(for_order, examples),
+            (examples.batch, examples.labels, recorded.targets),
             for_steps,
-            examples,
-            recorded,
+            recorded.constants,
             rates,
             trained,
         )
@@ -116,11 +116,9 @@ def make_learner(
     ) -> tuple[Any, Any]:
         rates = Rates(jnp.asarray(rate, jnp.float32), 0.0)
 
-        def head_step(carry: Any, rows: jax.Array, weights: jax.Array, _: jax.Array) -> Any:
+        def head_step(carry: Any, taken: Any, weights: jax.Array, _: jax.Array) -> Any:
             heads, opt_state = carry
-            tasks, labels, inputs = (
-                x[rows] for x in (examples.batch.tasks, examples.labels, features)
-            )
+            tasks, labels, inputs = taken
 
             def loss_fn(heads: Any) -> Any:
                 outputs = network.classify({"heads": heads}, inputs)
@@ -131,7 +129,8 @@ def make_learner(
             return (optax.apply_updates(heads, updates), opt_state), sums
 
         carry = heads, with_rates(opt_state, rates)
-        return make_loop(head_step, stepwise=False)(carry, *batches(key, examples))[0]
+        known = examples.batch.tasks, examples.labels, features
+        return make_loop(head_step, stepwise=False)(carry, *batches(key, examples), known)[0]
 
     whole = (lambda fn, **_: fn) if network.stepwise else compiled
     return Learner(
@@ -157,26 +156,24 @@ def _step(
     extra_loss: ExtraLoss,
     mesh: Mesh | None,
     carry: Any,
-    rows: jax.Array,
+    taken: tuple[Batch, jax.Array, Any],
     weights: jax.Array,
     number: jax.Array,
     key: jax.Array,
-    examples: DeviceExamples,
-    recorded: Recorded,
+    constants: Any,
     rates: Rates,
     trained: jax.Array,
 ) -> Any:
-    """One step of training."""
+    """One step of training, on (batch, labels, targets)."""
     params, opt_state = carry
     key = jax.random.fold_in(key, number)
-    taken = jax.tree.map(lambda x: x[rows], (examples.batch, examples.labels, recorded.targets))
     batch, labels, targets, weights = devices.divided(mesh, (*taken, weights))
 
     def loss_fn(params: Any) -> Any:
         seen = network.seen(params, batch, key)
         loss, sums = _mean_loss(network, seen.outputs, batch.tasks, labels, weights)
-        if recorded.targets is not None:
-            extra = extra_loss(network, seen, targets, recorded.constants)
+        if targets is not None:
+            extra = extra_loss(network, seen, targets, constants)
             loss += rates.strength * jnp.sum(weights * extra) / weights.sum()
         return loss, sums
 

@@ -18,6 +18,9 @@ ROWS = jnp.arange(8).reshape(4, 2)
 WEIGHTS = jnp.array([[1.0, 1.0], [0.0, 0.0], [0.0, 2.0], [0.0, 0.0]])
 
 
+EXAMPLES = jnp.arange(8.0)
+
+
 def step(carry: Any, rows: Any, weights: Any, number: Any, scale: Any) -> Any:
     """Weighted rows are added up; what is reported is the sum so far, and the batch's number."""
     total = carry["total"] + scale * (weights * rows).sum()
@@ -29,7 +32,9 @@ def test_a_loop_takes_each_batch_that_counts_and_reports_zero_for_the_others(
     stepwise: bool,
 ) -> None:
     loop = make_loop(step, stepwise=stepwise)
-    carry, (totals, numbers) = loop({"total": jnp.zeros(())}, ROWS, WEIGHTS, jnp.float32(10.0))
+    carry, (totals, numbers) = loop(
+        {"total": jnp.zeros(())}, ROWS, WEIGHTS, EXAMPLES, jnp.float32(10.0)
+    )
     # 10 · (0 + 1) after batch 0, and 10 · 2 · 5 more after batch 2.
     assert float(carry["total"]) == 110.0
     assert np.asarray(totals).tolist() == [10.0, 0.0, 110.0, 0.0]
@@ -39,7 +44,9 @@ def test_a_loop_takes_each_batch_that_counts_and_reports_zero_for_the_others(
 @pytest.mark.parametrize("stepwise", [False, True])
 def test_a_loop_without_a_batch_that_counts_changes_nothing(stepwise: bool) -> None:
     loop = make_loop(step, stepwise=stepwise)
-    carry, (totals, _) = loop({"total": jnp.full((), 3.0)}, ROWS, 0 * WEIGHTS, jnp.float32(1.0))
+    carry, (totals, _) = loop(
+        {"total": jnp.full((), 3.0)}, ROWS, 0 * WEIGHTS, EXAMPLES, jnp.float32(1.0)
+    )
     assert float(carry["total"]) == 3.0
     assert not np.asarray(totals).any()
 
@@ -52,9 +59,9 @@ def test_the_host_compiles_a_step_once_for_all_batches() -> None:
         return carry + (weights * rows).sum(), number
 
     loop = make_loop(watched, stepwise=True)
-    carry, _ = loop(jnp.zeros(()), ROWS, WEIGHTS)
+    carry, _ = loop(jnp.zeros(()), ROWS, WEIGHTS, EXAMPLES)
     before = len(traced)
-    loop(carry, ROWS, WEIGHTS)
+    loop(carry, ROWS, WEIGHTS, EXAMPLES)
     # Once more for the reports' shapes; nothing is run uncompiled.
     assert len(traced) <= before + 1
     assert all(traced)

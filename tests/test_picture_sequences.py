@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments import fact_learning, object_recognition, registry
+from experiments import checkpoint, fact_learning, object_recognition, registry
 from experiments.config import settings
 from experiments.data.types import Examples, Task
 from experiments.examples import to_device
@@ -23,7 +23,7 @@ from experiments.methods import METHODS, Method
 from experiments.methods.ebll import EBLL
 from experiments.networks import Network
 from experiments.object_recognition import ObjectRecognition
-from experiments.sequence import learn
+from experiments.sequence import STATE_FILE, learn
 from experiments.setup import Setup, prepare
 from tests import real_data
 
@@ -101,6 +101,48 @@ def test_a_stopped_run_goes_on_bit_for_bit(name: str, tmp_path: Path) -> None:
     assert len(whole.overall) == 3
     # 30 test pictures of all tasks: the mean over tasks of ten each.
     np.testing.assert_allclose(whole.overall, np.mean(whole.accuracy, axis=1), rtol=1e-6)
+
+
+class Scanned(Small):
+    """The same, in compiled loops."""
+
+    def network(self, heads: Any, tasks: Any) -> Network:
+        return dataclasses.replace(super().network(heads, tasks), stepwise=False)
+
+
+@pytest.mark.parametrize("name", ["ewc", "lwf", "mas"])
+def test_steps_from_the_host_learn_what_a_compiled_loop_learns(name: str, tmp_path: Path) -> None:
+    runs = []
+    for config in (Small(), Scanned()):
+        setup = prepare(config, METHODS[name], TASKS)
+        folder = tmp_path / type(config).__name__
+        runs.append((learn(setup, 0, folder, silent), checkpoint.load(folder / STATE_FILE)))
+    (stepped, state), (scanned, expected) = runs
+    assert prepare(Small(), METHODS[name], TASKS).network.stepwise
+    np.testing.assert_allclose(stepped.loss, scanned.loss, rtol=1e-4)
+    assert stepped.importance.keys() == scanned.importance.keys()
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=0, atol=1e-4), state[0], expected[0]
+    )
+
+
+@pytest.mark.parametrize("name", ["mas", "si"])
+def test_a_first_task_learned_before_gives_the_same_run(name: str, tmp_path: Path) -> None:
+    learn(setup_of(METHODS["finetune"]), 0, tmp_path / "first", silent, stop_after=1)
+    epochs = []
+    shared = learn(
+        setup_of(METHODS[name]),
+        0,
+        tmp_path / "shared",
+        lambda epoch: epochs.append(epoch.task),
+        first=tmp_path / "first",
+    )
+    whole = learn(setup_of(METHODS[name]), 0, tmp_path / "whole", silent)
+    assert shared.accuracy == whole.accuracy
+    assert shared.untrained == whole.untrained
+    np.testing.assert_allclose(shared.loss, whole.loss, rtol=1e-5)
+    # SI measures along the way of the first task, too.
+    assert (0 in epochs) == (name == "si")
 
 
 def test_a_run_starts_from_the_trunk_that_was_trained_before(tmp_path: Path) -> None:

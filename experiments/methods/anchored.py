@@ -101,7 +101,7 @@ def importance_over(
         weights = weights * jnp.asarray(counted)[part.labels[rows]]
         keys = jax.random.split(jax.random.fold_in(key, number), weights.shape)
         loop = _updating(measure_fn, network, mesh)
-        state, _ = loop(state, rows, weights, params, part, keys)
+        state, _ = loop(state, rows, weights, (part.batch, part.labels), params, keys)
     return measure_fn(network, mesh).estimator.finalize(state)
 
 
@@ -115,15 +115,13 @@ def _updating(measure_fn: MeasureFn, network: Network, mesh: Mesh | None) -> Loo
 
     def step(
         state: Any,
-        rows: jax.Array,
+        taken: tuple[Batch, jax.Array],
         weights: jax.Array,
         number: jax.Array,
         params: Any,
-        part: DeviceExamples,
-        keys: jax.Array,
+        keys_SxB: jax.Array,
     ) -> tuple[Any, None]:
-        batch, labels = jax.tree.map(lambda x: x[rows], (part.batch, part.labels))
-        batch = batch_fn(batch, labels, keys[number])
+        batch = batch_fn(*taken, keys_SxB[number])
         return estimator.update(state, params, batch, weights), None
 
     return make_loop(step, stepwise=network.stepwise)
