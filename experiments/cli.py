@@ -20,7 +20,7 @@ from experiments.config import SequenceConfig
 from experiments.data.types import DataNotFoundError, Task
 from experiments.methods import METHODS
 from experiments.progress import Display
-from experiments.registry import EXPERIMENTS, find
+from experiments.registry import EXPERIMENTS, GROUPS, find, name_of
 from experiments.report import write_report
 from experiments.results import Result
 from mas_jax import MasJaxError
@@ -89,7 +89,7 @@ def _execute(command: Any, session: Session) -> None:
     """Do what `command` says."""
     match command:
         case ListExperiments():
-            for name, entry in EXPERIMENTS.items():
+            for name, entry in [*EXPERIMENTS.items(), *GROUPS.items()]:
                 text = escape(inspect.getdoc(entry.config) or "")
                 session.console.print(f"[bold]{name}[/]")
                 session.console.print(Padding(text, (0, 0, 1, 4)))
@@ -101,31 +101,69 @@ def _execute(command: Any, session: Session) -> None:
                 print(f"{name}\n\n{tables.as_markdown(list(of_experiment))}\n")
         case Run(config, method, out):
             runs.method_of(config, method)
-            _compare(config, (method,), out, session)
-        case Compare(config, only, share_first_task, out):
-            for method in only:
-                runs.method_of(config, method)
-            chosen = tuple(dict.fromkeys(only)) or tuple(config.methods)
-            _compare(config, chosen, out, session, share_first_task)
+            name = name_of(config)
+            out = out or Path("runs") / name
+            _run_all(_plan(name, config, (method,), out, session), session)
+        case Compare():
+            _compare(command, session)
         case Tune():
             _tune(command, session)
 
 
-def _compare(
+class Plan(NamedTuple):
+    """Methods to run of one experiment; settings and data were looked at."""
+
+    name: str
+    config: SequenceConfig
+    methods: tuple[str, ...]
+    tasks: tuple[Task, ...]
+    out: Path
+    plain: SequenceConfig | None  # of the first task, where it is learned once for all
+
+
+def _compare(command: Compare[Any], session: Session) -> None:
+    """Run the methods of an experiment, or of each in a group, and print the tables."""
+    config, name = command.config, name_of(command.config)
+    for method in command.only:
+        runs.method_of(config, method)
+    methods = tuple(dict.fromkeys(command.only)) or tuple(config.methods)
+    out = command.out or Path("runs") / name
+    if name in GROUPS:
+        table_fn = GROUPS[name].table
+        members = [(each, own, out / each) for each, own in GROUPS[name].configs(config).items()]
+    else:
+        table_fn, members = find(name).table, [(name, config, out)]
+    plans = [
+        _plan(each, own, methods, folder, session, command.share_first_task)
+        for each, own, folder in members
+    ]
+    for plan in plans:
+        _run_all(plan, session)
+    if table_fn is not None and devices.is_first():
+        session.console.print(f"\n{table_fn(out)}\n", highlight=False, markup=False, soft_wrap=True)
+
+
+def _plan(
+    name: str,
     config: SequenceConfig,
     methods: tuple[str, ...],
-    out: Path | None,
+    out: Path,
     session: Session,
     share_first_task: bool = False,
-) -> None:
-    """Run `methods`, print the table, say where the results are."""
-    name = name_of(config)
-    out = out or Path("runs") / name
+) -> Plan:
+    """The plan for one experiment; raises what would stop it later, before anything is learned."""
+    plain = runs.plain_config(config) if share_first_task else None
     tasks = _tasks(name, config, session.console)
     devices.from_first(lambda: runs.check(config, methods, tasks, out))
+    return Plan(name, config, methods, tasks, out, plain)
+
+
+def _run_all(plan: Plan, session: Session) -> None:
+    """Run the methods, print the table, say where the results are."""
+    name, config, methods, tasks, out, plain = plan
     first = None
-    if share_first_task:
-        first, plain = out / FIRST_TASK, runs.plain_config(config)
+    if plain is not None:
+        first = out / FIRST_TASK
         _run(name, plain, runs.PLAIN, tasks, first, session, stop_after=1)
     measured = [_run(name, config, method, tasks, out, session, first=first) for method in methods]
     session.console.print(tables.comparison(measured, session.console.width))
@@ -205,8 +243,3 @@ def _tasks(name: str, config: SequenceConfig, console: Console) -> tuple[Task, .
                 f"{task.name}: {task.skipped} pictures could not be read and are left out"
             )
     return tasks
-
-
-def name_of(config: SequenceConfig) -> str:
-    """The name under which the experiment of this config is registered."""
-    return next(name for name, entry in EXPERIMENTS.items() if type(entry.config) is type(config))

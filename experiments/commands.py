@@ -2,7 +2,7 @@
 
 import dataclasses
 import inspect
-from collections.abc import Callable
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Generic, Literal, TypeVar, Union
 
@@ -10,7 +10,8 @@ import tyro
 
 from experiments import tuning
 from experiments.config import SequenceConfig
-from experiments.registry import EXPERIMENTS
+from experiments.picture_config import PictureConfig
+from experiments.registry import EXPERIMENTS, GROUPS
 
 ConfigT = TypeVar("ConfigT", bound=SequenceConfig)
 
@@ -39,7 +40,8 @@ class Run(Generic[ConfigT]):
 
 @dataclasses.dataclass(frozen=True)
 class Compare(Generic[ConfigT]):
-    """Run all methods of an experiment and print the table."""
+    """Run all methods of an experiment, or of several that the paper shows together, and print the
+    tables."""
 
     config: Settings[ConfigT]
     only: tuple[str, ...] = ()
@@ -93,36 +95,39 @@ class Table:
 
 def every_command() -> Any:
     """The union of commands that tyro turns into subcommands."""
+    configs = {name: entry.config for name, entry in EXPERIMENTS.items()}
+    singly = [_choice(name, Compare(config)) for name, config in configs.items()]
+    together = [_choice(name, _compare_group(group.config)) for name, group in GROUPS.items()]
+    runs = [_choice(name, Run(config)) for name, config in configs.items()]
+    tuned = [_choice(name, Tune(tuning.held_out(config))) for name, config in configs.items()]
     return Union[  # noqa: UP007 (built at run time)
         Annotated[ListExperiments, tyro.conf.subcommand("list")],
-        Annotated[_of_each_experiment(Run), tyro.conf.subcommand("run", description=Run.__doc__)],
-        Annotated[
-            _of_each_experiment(Compare),
-            tyro.conf.subcommand("compare", description=Compare.__doc__),
-        ],
-        Annotated[
-            _of_each_experiment(Tune, tuning.held_out),
-            tyro.conf.subcommand("tune", description=Tune.__doc__),
-        ],
+        _of_each_experiment(Run, runs),
+        _of_each_experiment(Compare, [*singly, *together]),
+        _of_each_experiment(Tune, tuned),
         Annotated[Report, tyro.conf.subcommand("report")],
         Annotated[Table, tyro.conf.subcommand("table")],
     ]
 
 
-def _of_each_experiment(
-    command: Any, defaults: Callable[[SequenceConfig], SequenceConfig] = lambda config: config
-) -> Any:
-    """A dataclass whose field is one subcommand for each experiment, with its own defaults."""
-    choices = tuple(
-        Annotated[
-            command[type(entry.config)],
-            tyro.conf.subcommand(
-                name, default=command(defaults(entry.config)), description=first_line(entry.config)
-            ),
-        ]
-        for name, entry in EXPERIMENTS.items()
-    )
-    return dataclasses.make_dataclass(command.__name__, [("experiment", Union[choices])])  # noqa: UP007
+def _compare_group(config: SequenceConfig) -> Compare[Any]:
+    """The comparison of a group; on photographs a first task learned once saves hours."""
+    return Compare(config, share_first_task=isinstance(config, PictureConfig))
+
+
+def _choice(name: str, default: Any) -> Any:
+    """The subcommand `name`, whose options start from those of the command `default`."""
+    command: Any = type(default)
+    config = default.config
+    options = tyro.conf.subcommand(name, default=default, description=first_line(config))
+    return Annotated[command[type(config)], options]
+
+
+def _of_each_experiment(command: Any, choices: Sequence[Any]) -> Any:
+    """The subcommand of `command`, a dataclass whose field is one of `choices`."""
+    kind = dataclasses.make_dataclass(command.__name__, [("experiment", Union[tuple(choices)])])  # noqa: UP007
+    name = command.__name__.lower()
+    return Annotated[kind, tyro.conf.subcommand(name, description=command.__doc__)]
 
 
 def first_line(config: SequenceConfig) -> str:
