@@ -1,13 +1,12 @@
-"""The command line: one dataclass per command, its fields the options."""
+"""The command line: what was typed, carried out."""
 
 import dataclasses
 import inspect
 import itertools
 import shlex
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, Generic, Literal, NamedTuple, TypeVar, Union
+from typing import Any, NamedTuple
 
 import tyro
 from jax.sharding import Mesh
@@ -16,11 +15,12 @@ from rich.markup import escape
 from rich.padding import Padding
 
 from experiments import devices, results, runs, tables, tuning
+from experiments.commands import Compare, ListExperiments, Report, Run, Table, Tune, every_command
 from experiments.config import SequenceConfig
 from experiments.data.types import DataNotFoundError, Task
 from experiments.methods import METHODS
 from experiments.progress import Display
-from experiments.registry import EXPERIMENTS, find
+from experiments.registry import EXPERIMENTS, GROUPS, find, name_of
 from experiments.report import write_report
 from experiments.results import Result
 from mas_jax import MasJaxError
@@ -35,85 +35,8 @@ FAILURES = (
 )
 """What ends a command with its text alone."""
 
-ConfigT = TypeVar("ConfigT", bound=SequenceConfig)
-
 FIRST_TASK = "first_task"
 """The folder within --out where the first task is learned for several runs."""
-Settings = Annotated[ConfigT, tyro.conf.arg(name="")]
-DevicesChoice = Annotated[
-    Literal["one", "all"],
-    tyro.conf.arg(
-        help="One device, or all: each batch is divided among all that JAX finds here and, where "
-        "a TPU pod, Slurm, Kubernetes or JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and "
-        "JAX_PROCESS_ID say that this is one of several processes, in all of these.",
-    ),
-]
-
-
-@dataclasses.dataclass(frozen=True)
-class Run(Generic[ConfigT]):
-    """Run one method of an experiment."""
-
-    config: Settings[ConfigT]
-    method: str = "mas"
-    """Which of the experiment's methods."""
-    out: Path | None = None
-    """Folder for results and states; runs/NAME if not given. A stopped run goes on from there."""
-    devices: DevicesChoice = "one"
-
-
-@dataclasses.dataclass(frozen=True)
-class Compare(Generic[ConfigT]):
-    """Run all methods of an experiment and print the table."""
-
-    config: Settings[ConfigT]
-    only: tuple[str, ...] = ()
-    """Just these methods."""
-    share_first_task: bool = False
-    """Whether fine-tuning learns the first task for all methods that would learn it likewise, which
-    are all but SI: on long tasks that saves hours."""
-    out: Path | None = None
-    """Folder for results and states; runs/NAME if not given. A stopped run goes on from there."""
-    devices: DevicesChoice = "one"
-
-
-@dataclasses.dataclass(frozen=True)
-class Tune(Generic[ConfigT]):
-    """Choose strength and learning rate on held-out training examples, test data untouched."""
-
-    config: Settings[ConfigT]
-    method: str = "mas"
-    """Which of the experiment's methods."""
-    strengths: tuple[float, ...] = (0.1, 0.2, 0.5, 1.0)
-    """The penalty strengths tried."""
-    learning_rates: tuple[float, ...] = ()
-    """The learning rates tried, each with each strength; none stands for --learning-rate."""
-    out: Path | None = None
-    """Folder for results and states; runs/NAME-tuning if not given."""
-    devices: DevicesChoice = "one"
-
-
-@dataclasses.dataclass(frozen=True)
-class ListExperiments:
-    """Show the experiments there are."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Report:
-    """Write one self-contained page, and its pictures, from the results below a folder."""
-
-    directory: tyro.conf.Positional[Path]
-    """The folder that a run was given as --out."""
-    out: Path | None = None
-    """Where the page goes; DIR/report if not given."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Table:
-    """Print the results below a folder as tables in Markdown, one for each experiment."""
-
-    directory: tyro.conf.Positional[Path]
-    """The folder that a run was given as --out."""
 
 
 class Session(NamedTuple):
@@ -128,7 +51,7 @@ def main(arguments: list[str] | None = None) -> None:
     """Run one command; on bad input say what is wrong and exit with status 2."""
     arguments = sys.argv[1:] if arguments is None else arguments
     command = tyro.cli(
-        _commands(),
+        every_command(),
         prog="python -m experiments",
         description="Continual learning with Memory Aware Synapses: real tasks, one after another.",
         args=arguments,
@@ -150,45 +73,6 @@ def main(arguments: list[str] | None = None) -> None:
         sys.exit(130)
 
 
-def _commands() -> Any:
-    """The union of commands that tyro turns into subcommands."""
-    return Union[  # noqa: UP007 (built at run time)
-        Annotated[ListExperiments, tyro.conf.subcommand("list")],
-        Annotated[_of_each_experiment(Run), tyro.conf.subcommand("run", description=Run.__doc__)],
-        Annotated[
-            _of_each_experiment(Compare),
-            tyro.conf.subcommand("compare", description=Compare.__doc__),
-        ],
-        Annotated[
-            _of_each_experiment(Tune, tuning.held_out),
-            tyro.conf.subcommand("tune", description=Tune.__doc__),
-        ],
-        Annotated[Report, tyro.conf.subcommand("report")],
-        Annotated[Table, tyro.conf.subcommand("table")],
-    ]
-
-
-def _of_each_experiment(
-    command: Any, defaults: Callable[[SequenceConfig], SequenceConfig] = lambda config: config
-) -> Any:
-    """A dataclass whose field is one subcommand for each experiment, with its own defaults."""
-    choices = tuple(
-        Annotated[
-            command[type(entry.config)],
-            tyro.conf.subcommand(
-                name, default=command(defaults(entry.config)), description=first_line(entry.config)
-            ),
-        ]
-        for name, entry in EXPERIMENTS.items()
-    )
-    return dataclasses.make_dataclass(command.__name__, [("experiment", Union[choices])])  # noqa: UP007
-
-
-def first_line(config: SequenceConfig) -> str:
-    """What an experiment is, in one line."""
-    return (inspect.getdoc(config) or "").splitlines()[0]
-
-
 def _session(command: Any, line: str) -> Session:
     """Bring the devices together that `command` asks for, and the processes they belong to."""
     mesh = None
@@ -205,7 +89,7 @@ def _execute(command: Any, session: Session) -> None:
     """Do what `command` says."""
     match command:
         case ListExperiments():
-            for name, entry in EXPERIMENTS.items():
+            for name, entry in [*EXPERIMENTS.items(), *GROUPS.items()]:
                 text = escape(inspect.getdoc(entry.config) or "")
                 session.console.print(f"[bold]{name}[/]")
                 session.console.print(Padding(text, (0, 0, 1, 4)))
@@ -217,31 +101,69 @@ def _execute(command: Any, session: Session) -> None:
                 print(f"{name}\n\n{tables.as_markdown(list(of_experiment))}\n")
         case Run(config, method, out):
             runs.method_of(config, method)
-            _compare(config, (method,), out, session)
-        case Compare(config, only, share_first_task, out):
-            for method in only:
-                runs.method_of(config, method)
-            chosen = tuple(dict.fromkeys(only)) or tuple(config.methods)
-            _compare(config, chosen, out, session, share_first_task)
+            name = name_of(config)
+            out = out or Path("runs") / name
+            _run_all(_plan(name, config, (method,), out, session), session)
+        case Compare():
+            _compare(command, session)
         case Tune():
             _tune(command, session)
 
 
-def _compare(
+class Plan(NamedTuple):
+    """Methods to run of one experiment; settings and data were looked at."""
+
+    name: str
+    config: SequenceConfig
+    methods: tuple[str, ...]
+    tasks: tuple[Task, ...]
+    out: Path
+    plain: SequenceConfig | None  # of the first task, where it is learned once for all
+
+
+def _compare(command: Compare[Any], session: Session) -> None:
+    """Run the methods of an experiment, or of each in a group, and print the tables."""
+    config, name = command.config, name_of(command.config)
+    for method in command.only:
+        runs.method_of(config, method)
+    methods = tuple(dict.fromkeys(command.only)) or tuple(config.methods)
+    out = command.out or Path("runs") / name
+    if name in GROUPS:
+        table_fn = GROUPS[name].table
+        members = [(each, own, out / each) for each, own in GROUPS[name].configs(config).items()]
+    else:
+        table_fn, members = find(name).table, [(name, config, out)]
+    plans = [
+        _plan(each, own, methods, folder, session, command.share_first_task)
+        for each, own, folder in members
+    ]
+    for plan in plans:
+        _run_all(plan, session)
+    if table_fn is not None and devices.is_first():
+        session.console.print(f"\n{table_fn(out)}\n", highlight=False, markup=False, soft_wrap=True)
+
+
+def _plan(
+    name: str,
     config: SequenceConfig,
     methods: tuple[str, ...],
-    out: Path | None,
+    out: Path,
     session: Session,
     share_first_task: bool = False,
-) -> None:
-    """Run `methods`, print the table, say where the results are."""
-    name = name_of(config)
-    out = out or Path("runs") / name
+) -> Plan:
+    """The plan for one experiment; raises what would stop it later, before anything is learned."""
+    plain = runs.plain_config(config) if share_first_task else None
     tasks = _tasks(name, config, session.console)
     devices.from_first(lambda: runs.check(config, methods, tasks, out))
+    return Plan(name, config, methods, tasks, out, plain)
+
+
+def _run_all(plan: Plan, session: Session) -> None:
+    """Run the methods, print the table, say where the results are."""
+    name, config, methods, tasks, out, plain = plan
     first = None
-    if share_first_task:
-        first, plain = out / FIRST_TASK, runs.plain_config(config)
+    if plain is not None:
+        first = out / FIRST_TASK
         _run(name, plain, runs.PLAIN, tasks, first, session, stop_after=1)
     measured = [_run(name, config, method, tasks, out, session, first=first) for method in methods]
     session.console.print(tables.comparison(measured, session.console.width))
@@ -321,8 +243,3 @@ def _tasks(name: str, config: SequenceConfig, console: Console) -> tuple[Task, .
                 f"{task.name}: {task.skipped} pictures could not be read and are left out"
             )
     return tasks
-
-
-def name_of(config: SequenceConfig) -> str:
-    """The name under which the experiment of this config is registered."""
-    return next(name for name, entry in EXPERIMENTS.items() if type(entry.config) is type(config))

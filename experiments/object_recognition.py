@@ -2,6 +2,8 @@
 
 import dataclasses
 
+import tyro
+
 from experiments.data import published, stand_ins
 from experiments.data.mixed import load_all
 from experiments.data.sequences import one_after_the_other
@@ -162,6 +164,22 @@ def _config(name: str, data: tuple[str, ...]) -> ObjectRecognition:
 
 
 CONFIGS = {name: _config(name, data) for name, data in SEQUENCES.items()}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TwoTasks(ObjectRecognition):
+    """The paper's Table 1: birds_scenes, scenes_birds, flowers_birds and flowers_scenes.
+
+    Claim: as in the paper, MAS forgets least of all methods in each of the four sequences, and
+    l-MAS lies between it and fine-tuning. The table at the end has the paper's numbers beside.
+    Run time: not measured to the end yet.
+
+        python -m experiments compare two_tasks --data-dir FOLDER
+        python -m experiments.analyses.two_tasks runs/two_tasks
+    """
+
+    data: tyro.conf.Suppress[tuple[str, ...]] = ()
+
 
 KEPT = (2, 7, 12)
 """The flowers that importance is measured on, one at a time."""

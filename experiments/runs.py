@@ -122,7 +122,8 @@ def plain_config(config: SequenceConfig) -> SequenceConfig:
     if config.search.enabled or not config.reset_optimizer:
         raise ValueError(
             "--share-first-task wants each task to begin with a fresh optimizer and settings that "
-            "are the same for all methods: leave --search.enabled off and --reset-optimizer on"
+            "are the same for all methods: leave --search.enabled off and --reset-optimizer on, or "
+            "give --no-share-first-task"
         )
     return dataclasses.replace(config, methods={PLAIN: METHODS[PLAIN]})
 

@@ -56,7 +56,7 @@ def test_the_order_table_says_what_balancing_changes_seed_by_seed(tmp_path: Path
 def test_the_adaptation_table_sets_a_class_apart_from_the_rest(
     experiment: str, tmp_path: Path
 ) -> None:
-    _, asked, count = adaptation.ASKED[experiment]
+    _, asked, count, _ = adaptation.ASKED[experiment]
     learned = [1.0] * count + [0.0] * 4
     for name in ("finetune", "mas", *(f"mas_class_{label}" for label in asked)):
         kept = int(name.split("_")[-1]) if "class" in name else None
@@ -74,6 +74,22 @@ def test_the_adaptation_table_sets_a_class_apart_from_the_rest(
         forgotten, others, later, last = [cell.strip() for cell in line.split("|")[3:-1]]
         assert (forgotten, others) == ("1.00 ± 0.00", "10.00 ± 0.00")
         assert (later, last) == ("75.00 ± 0.00", "80.00 ± 0.00")
+
+
+def test_a_method_of_the_adaptation_table_that_was_not_run_is_left_empty(tmp_path: Path) -> None:
+    rows = ((0.5,) * 31,) * 3
+    record = SeedRecord(seed=0, accuracy=((0.5,) * 3,) * 3, class_accuracy=rows)
+    keep(tmp_path / "mas_class_2", ("a", "b", "c"), record, experiment="flowers_adaptation")
+    text = adaptation.compared(tmp_path)
+    empty, *_ = [line for line in text.splitlines() if "fine-tuning" in line]
+    assert [cell.strip() for cell in empty.split("|")[2:-1]] == ["2", "–", "–", "–", "–"]
+    # One seed has no interval; the paper's flowers stand below.
+    (ours,) = [line for line in text.splitlines() if line.startswith("| images of 2 ")]
+    assert [cell.strip() for cell in ours.split("|")[3:-1]] == ["0.00", "0.00", "50.00", "50.00"]
+    paper = text.splitlines()[-1]
+    assert [cell.strip() for cell in paper.split("|")[1:-1]] == [
+        "paper: one class", "one", "2", "8 of all", "–", "84",
+    ]  # fmt: skip
 
 
 def test_a_folder_without_the_runs_is_said_to_be_one(tmp_path: Path) -> None:

@@ -1,6 +1,8 @@
 """The tables in the paper's layout, from results made up here."""
 
+import dataclasses
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -33,27 +35,66 @@ def test_two_tasks_are_shown_as_in_the_papers_table(tmp_path: Path) -> None:
     ]
     keep(tmp_path / "flowers_birds" / "mas", ("Flowers-17", "CUB-10"), *seeds)
     keep(tmp_path / "flowers_birds" / "alpha", ("Flowers-17", "CUB-10"), *seeds)
+    keep(tmp_path / "flowers_scenes" / "mas", ("Flowers-17", "Scene-15"), *seeds)
     text = two_tasks.compared(tmp_path)
-    assert row(text, "method") == ["method", "Flowers-17 → CUB-10", "paper: Flower → Birds"]
-    assert row(text, "mas") == ["mas", "80.00 (−5.0) / 60.00", "77.33 (−0.7) / 50.39"]
-    assert row(text, "lwf") == ["lwf", "", "73.97 (−4.1) / 53.64"]
-    assert row(text, "alpha") == ["alpha", "80.00 (−5.0) / 60.00", ""]
-    assert "→ Scenes" not in text
+    assert row(text, "method") == [
+        "method", "Flowers-17 → CUB-10", "paper: Flower → Birds", "Flowers-17 → Scene-15",
+        "paper: Flower → Scenes",
+    ]  # fmt: skip
+    ours = "80.00 (−5.0) / 60.00"
+    assert row(text, "mas")[1:] == [ours, "77.33 (−0.7) / 50.39", ours, "77.24 (−0.8) / 57.38"]
+    assert row(text, "lwf")[1:] == ["–", "73.97 (−4.1) / 53.64", "–", "76.20 (−1.9) / 58.05"]
+    # What the paper does not have; its one row for IMM stands beside both of ours.
+    assert row(text, "alpha")[1:] == [ours, "–", "–", "–"]
+    assert row(text, "imm_mean")[1:] == row(text, "imm_mode")[1:]
+    assert row(text, "imm_mode")[2] == "75.68 (−2.4) / 48.32"
+    assert text.endswith("\n\nNot run: birds_scenes, scenes_birds.")
+
+
+EIGHT: dict[str, Any] = {
+    "accuracy": ((0.9, 0.0), (0.7, 0.8)),
+    "memory": (
+        {"kept": 2**20, "training": 2**18}, {"kept": 3 * 2**19, "training": 2**19},
+    ),
+    "seconds": ({"training": 60.0, "saving": 30.0}, {"training": 30.0}),
+}  # fmt: skip
+
+
+def rows(text: str, first: str) -> tuple[list[str], list[str]]:
+    """A method's rows in two tables, without its name."""
+    one, other = text.split("\n\n")
+    return row(one, first)[1:], row(other, first)[1:]
 
 
 def test_eight_tasks_are_shown_with_what_they_lost_and_took(tmp_path: Path) -> None:
-    record = SeedRecord(
-        seed=0,
-        accuracy=((0.9, 0.0), (0.7, 0.8)),
-        memory=({"kept": 2**20}, {"kept": 3 * 2**19}),
-        seconds=({"training": 60.0, "saving": 30.0}, {"training": 30.0}),
-    )
-    keep(tmp_path / "mas", ("a", "b"), record, record)
-    got = row(eight_tasks.compared(tmp_path), "mas")
-    # Average (0.7 + 0.8) / 2, forgetting 0.9 − 0.7, the most that is kept 1.5 MiB, two minutes.
-    assert got == [
-        "mas", "70.0 (−20.0)", "80.0 (+0.0)", "75.00 ± 0.00", "20.00 ± 0.00", "1.5", "2.0",
+    record = SeedRecord(seed=0, **EIGHT)
+    keep(tmp_path / "mas", ("a", "b"), record, dataclasses.replace(record, seed=1))
+    # SI ends at 0.72 and 0.74 on average, MAS at 0.75: 3 and 1 points below it.
+    ends = ((0.70, 0.74), (0.72, 0.76))
+    seeds = [
+        dataclasses.replace(record, seed=s, accuracy=((0.9, 0.0), end), memory=())
+        for s, end in enumerate(ends)
+    ]
+    keep(tmp_path / "si", ("a", "b"), *seeds)
+    text = eight_tasks.compared(tmp_path)
+    tasks, overall = rows(text, "mas")
+    assert tasks == ["70.0 (−20.0)", "80.0 (+0.0)"]
+    # Average (0.7 + 0.8) / 2, forgetting 0.9 − 0.7, kept 1 and then 1.5 MiB, 0.5 in training, two
+    # minutes. The interval of 3 and 1 is 12.706 · 1.
+    assert overall == [
+        "75.00 ± 0.00", "2.00 ± 12.71", "2", "20.00 ± 0.00", "0.49", "1.0", "1.5", "0.5", "2.0",
     ]  # fmt: skip
+    assert "| kept after 1, MiB | kept after 2, MiB |" in text
+    # Nothing is above itself, memory was not counted, and the paper says nothing of it.
+    overall = rows(text, "si")[1]
+    assert (overall[1:3], overall[4:]) == (["–", "–"], ["–", "–", "–", "–", "2.0"])
+    assert rows(text, "finetune") == (["–"] * 2, ["–"] * 9)
+
+
+def test_eight_tasks_without_si_are_not_compared_with_it(tmp_path: Path) -> None:
+    keep(tmp_path / "mas", ("a", "b"), SeedRecord(seed=0, **EIGHT))
+    # One seed has no interval.
+    assert rows(eight_tasks.compared(tmp_path), "mas")[1][:3] == ["75.00", "–", "2"]
 
 
 def test_facts_are_shown_per_task_and_over_all(tmp_path: Path) -> None:
@@ -61,9 +102,14 @@ def test_facts_are_shown_per_task_and_over_all(tmp_path: Path) -> None:
         SeedRecord(seed=s, accuracy=((0.5, 0.1), (0.3, 0.6)), overall=(0.2, 0.25)) for s in (0, 1)
     ]
     keep(tmp_path / "facts_2" / "mas", ("T1", "T2"), *seeds)
-    assert row(fact_tables.compared(tmp_path), "mas") == [
+    keep(tmp_path / "facts_2" / "joint", ("T1", "T2"), seeds[0])
+    text = fact_tables.compared(tmp_path)
+    assert row(text, "mas") == [
         "mas", "0.300 ± 0.000", "0.600 ± 0.000", "0.250 ± 0.000", "0.306", "0.504", "0.290",
     ]  # fmt: skip
+    assert row(text, "joint")[1:] == ["0.300", "0.600", "0.250", "–", "–", "–"]
+    assert row(text, "lmas")[1:] == ["–", "–", "–", "0.264", "0.466", "0.278"]
+    assert text.endswith("Not run: facts_4.")
 
 
 def test_the_subset_is_followed_along_the_sequence(tmp_path: Path) -> None:
@@ -72,18 +118,33 @@ def test_the_subset_is_followed_along_the_sequence(tmp_path: Path) -> None:
     first, last = (tuple(value if s else 0.0 for s in sports) for value in (0.5, 0.4))
     record = SeedRecord(seed=0, accuracy=((0.5, 0.1), (0.3, 0.6)), class_accuracy=(first, last))
     keep(tmp_path / "mas", ("T1", "T2"), record, record)
-    got = row(facts_adaptation.compared(tmp_path), "mas")
-    assert got == ["mas", "0.500 ± 0.000", "0.400 ± 0.000"]
+    text = facts_adaptation.compared(tmp_path)
+    assert row(text, "mas") == ["mas", "0.500 ± 0.000", "0.400 ± 0.000", "–"]
+    assert row(text, "mas_sports") == ["mas_sports", "–", "–", "0.50"]
+
+
+UNFINISHED = SeedRecord(seed=0, accuracy=((0.9, 0.0),))
 
 
 @pytest.mark.parametrize("tables", [two_tasks, fact_tables])
-def test_a_folder_without_the_sequences_is_said_to_be_one(tmp_path: Path, tables) -> None:
-    with pytest.raises(ValueError, match="has none of the folders"):
+def test_a_folder_without_the_sequences_is_said_to_be_one(tmp_path: Path, tables: Any) -> None:
+    keep(tmp_path / "flowers_birds" / "mas", ("a", "b"), UNFINISHED)
+    with pytest.raises(ValueError, match="has finished runs in none of the folders"):
         tables.compared(tmp_path)
 
 
-@pytest.mark.parametrize("cell", [two_tasks.cell, eight_tasks.cells, fact_tables.cells])
-def test_a_method_without_a_finished_seed_has_no_row(tmp_path: Path, cell) -> None:
-    keep(tmp_path / "mas", ("a", "b"), SeedRecord(seed=0, accuracy=((0.9, 0.0),)))
-    with pytest.raises(ValueError, match="no seed of e, mas, has learned"):
-        cell(results.read(tmp_path / "mas" / results.FILE_NAME))
+@pytest.mark.parametrize("tables", [eight_tasks, facts_adaptation])
+def test_a_folder_without_a_finished_seed_is_said_to_be_one(tmp_path: Path, tables: Any) -> None:
+    keep(tmp_path / "mas", ("a", "b"), UNFINISHED)
+    with pytest.raises(ValueError, match=r"no seed below .* has learned all tasks"):
+        tables.compared(tmp_path)
+
+
+def test_a_method_without_a_finished_seed_is_one_that_was_not_run(tmp_path: Path) -> None:
+    record = SeedRecord(seed=0, accuracy=((0.9, 0.0), (0.7, 0.8)), overall=(0.5, 0.5))
+    for folder in (tmp_path / "flowers_birds", tmp_path / "facts_2", tmp_path / "eight"):
+        keep(folder / "si", ("a", "b"), record)
+        keep(folder / "mas", ("a", "b"), UNFINISHED)
+    assert row(two_tasks.compared(tmp_path), "mas")[1] == "–"
+    assert row(fact_tables.compared(tmp_path), "mas")[1:4] == ["–"] * 3
+    assert rows(eight_tasks.compared(tmp_path / "eight"), "mas")[0] == ["–"] * 2

@@ -241,7 +241,7 @@ def test_clock() -> None:
 
 def test_experiment_names_are_found_back_from_their_configs() -> None:
     config = dataclasses.replace(tiny.Tiny(), epochs=9)
-    assert cli.name_of(config) == "tiny"
+    assert registry.name_of(config) == "tiny"
 
 
 def test_table_prints_each_experiment_in_markdown(

@@ -7,7 +7,7 @@ import pytest
 from experiments import config as configs
 from experiments.config import Search
 from experiments.methods import MAS
-from experiments.registry import EXPERIMENTS, find
+from experiments.registry import EXPERIMENTS, GROUPS, find
 from tests import tiny
 
 
@@ -67,9 +67,10 @@ def test_settings_are_those_that_change_the_numbers_of_one_method() -> None:
     assert not settings.keys() & {"seeds", "first_seed", "data_dir", "methods"}
 
 
-@pytest.mark.parametrize("name", EXPERIMENTS)
+@pytest.mark.parametrize("name", [*EXPERIMENTS, *GROUPS])
 def test_every_experiment_says_claim_run_time_and_command(name: str) -> None:
-    description = type(EXPERIMENTS[name].config).__doc__ or ""
+    entry = EXPERIMENTS[name] if name in EXPERIMENTS else GROUPS[name]
+    description = type(entry.config).__doc__ or ""
     assert "Claim:" in description
     assert "Run time:" in description
     assert f"python -m experiments compare {name}" in description

@@ -1,9 +1,10 @@
 """Facts in the paper's layout: mean average precision per task and over all, ours beside theirs.
 
-    python -m experiments.analyses.fact_tables experiments/recorded
+    python -m experiments.analyses.fact_tables experiments/recorded/facts
 
-reads FOLDER/facts_2 and FOLDER/facts_4. Ours are on Stanford 40 Actions, 40 facts, and a small
-network; the paper's on 6DS, 186 facts, and VGG-16: orders may be compared, not levels.
+reads FOLDER/facts_2 and FOLDER/facts_4, as `compare facts` leaves them. Ours are on Stanford 40
+Actions, 40 facts, and a small network; the paper's on 6DS, 186 facts, and VGG-16: orders may be
+compared, not levels.
 """
 
 from collections.abc import Mapping
@@ -13,9 +14,16 @@ import numpy as np
 import tyro
 
 from experiments import results
-from experiments.analyses.printed import print_table
+from experiments.analyses.printed import (
+    NOTHING,
+    missing,
+    print_table,
+    rows_for,
+    sequences,
+    spread,
+)
 from experiments.benchmarks.markdown import table
-from experiments.results import Result, mean_interval
+from experiments.results import Result
 
 PAPER: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     "facts_2": {
@@ -35,35 +43,30 @@ PAPER: Mapping[str, Mapping[str, tuple[str, ...]]] = {
 
 
 def compared(folder: Path) -> str:
-    """The tables in Markdown, of those sequences that have recorded runs."""
-    there = [name for name in PAPER if (folder / name).is_dir()]
-    if not there:
-        raise ValueError(f"{folder} has none of the folders {', '.join(PAPER)}")
-    return "\n\n".join(_table(folder / name, PAPER[name]) for name in there)
+    """The tables in Markdown, of those sequences that were run; the others are named below."""
+    runs = sequences(folder, PAPER)
+    tables = [_table(found, PAPER[name]) for name, found in runs.items()]
+    return "\n\n".join(filter(None, [*tables, missing(runs, PAPER)]))
 
 
-def _table(folder: Path, paper: Mapping[str, tuple[str, ...]]) -> str:
+def _table(runs: Mapping[str, Result], paper: Mapping[str, tuple[str, ...]]) -> str:
     """One sequence's."""
-    found = results.read_all(folder)
-    columns = [*found[0].tasks, "all"]
+    columns = [*(f"T{task}" for task in range(1, len(paper["mas"]))), "all"]
     heads = ["method", *columns, *(f"paper: {column}" for column in columns)]
-    nothing = ("",) * len(columns)
-    rows = [[r.method, *cells(r), *paper.get(r.method, nothing)] for r in found]
+    nothing = (NOTHING,) * len(columns)
+    rows = [
+        [method, *(cells(runs[method]) if method in runs else nothing), *paper.get(method, nothing)]
+        for method in rows_for(runs, paper)
+    ]
     return table(heads, rows)
 
 
 def cells(result: Result) -> list[str]:
-    """Mean and interval over seeds at the end: of each task, and of all facts among all pictures.
-
-    Raises ValueError where no seed is finished.
-    """
+    """Mean and interval over seeds at the end: of each task, of all facts among all pictures."""
     records = results.finished(result)
-    if not records:
-        raise ValueError(f"no seed of {result.experiment}, {result.method}, has learned all tasks")
     per_task_SxT = np.array([record.accuracy[-1] for record in records])
     overall_S = np.array([record.overall[-1] for record in records])
-    pairs = [mean_interval(column) for column in (*per_task_SxT.T, overall_S)]
-    return [f"{mean:.3f} ± {half_width:.3f}" for mean, half_width in pairs]
+    return [spread(column) for column in (*per_task_SxT.T, overall_S)]
 
 
 def main(folder: tyro.conf.Positional[Path]) -> None:

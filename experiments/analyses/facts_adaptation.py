@@ -13,30 +13,39 @@ import numpy as np
 import tyro
 
 from experiments import results
-from experiments.analyses.printed import print_table
+from experiments.analyses.printed import (
+    NOTHING,
+    finished_runs,
+    print_table,
+    rows_for,
+    spread,
+)
 from experiments.benchmarks.markdown import table
 from experiments.facts.splits import rows_of
 from experiments.facts.table import SPORTS, STANFORD40, facts_of
-from experiments.results import Result, mean_interval
+from experiments.results import Result
+
+PAPER = {"finetune": "near 0.20", "si": "near 0.20", "mas_sports": "0.50"}
+"""Where the paper's curves end (Aljundi et al., ECCV 2018, Fig. 7, read off)."""
 
 
 def compared(folder: Path) -> str:
     """The table in Markdown, a row for each method."""
-    found = results.read_all(folder)
-    heads = ["method", *(f"after {task}" for task in found[0].tasks)]
-    return table(heads, [[result.method, *cells(result)] for result in found])
+    runs = finished_runs(folder)
+    tasks = next(iter(runs.values())).tasks
+    heads = ["method", *(f"after {task}" for task in tasks), "paper: at the end"]
+    rows = []
+    for method in rows_for(runs, PAPER):
+        ours = cells(runs[method]) if method in runs else [NOTHING] * len(tasks)
+        rows.append([method, *ours, PAPER.get(method, NOTHING)])
+    return table(heads, rows)
 
 
 def cells(result: Result) -> list[str]:
     """Mean and interval over seeds of the subset's precision after each task."""
-    records = results.finished(result)
-    if not records:
-        raise ValueError(f"no seed of {result.experiment}, {result.method}, has learned all tasks")
     rows = list(rows_of(facts_of(sorted(STANFORD40)), SPORTS))
-    of_fact_SxTxF = np.array([record.class_accuracy for record in records])
-    subset_SxT = of_fact_SxTxF[:, :, rows].mean(axis=2)
-    pairs = [mean_interval(column) for column in subset_SxT.T]
-    return [f"{mean:.3f} ± {half_width:.3f}" for mean, half_width in pairs]
+    of_fact_SxTxF = np.array([record.class_accuracy for record in results.finished(result)])
+    return [spread(column) for column in of_fact_SxTxF[:, :, rows].mean(axis=2).T]
 
 
 def main(folder: tyro.conf.Positional[Path]) -> None:

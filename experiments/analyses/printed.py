@@ -1,12 +1,28 @@
-"""What the tables of runs have in common: a cell over seeds, and a command that prints them."""
+"""What the tables of runs have in common: cells over seeds, missing ones, and the command."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 
 import numpy as np
 
-from experiments.results import mean_interval
+from experiments import results
+from experiments.methods import METHODS
+from experiments.results import Result, mean_interval
+
+NOTHING = "–"
+"""A cell of what was not run, or is not in the paper."""
+
+
+def spread(values: np.ndarray, digits: int = 3) -> str:
+    """The mean over seeds (S,) and its 95 % interval, which one seed alone does not have.
+
+    >>> spread(np.array([0.3, 0.4, 0.5])), spread(np.array([0.3]))
+    ('0.400 ± 0.248', '0.300')
+    """
+    mean, half_width = mean_interval(values)
+    interval = "" if np.isnan(half_width) else f" ± {half_width:.{digits}f}"
+    return f"{mean:.{digits}f}{interval}"
 
 
 def percent(values: np.ndarray, digits: int = 2) -> str:
@@ -15,8 +31,53 @@ def percent(values: np.ndarray, digits: int = 2) -> str:
     >>> percent(np.array([0.98, 0.99, 1.0]))
     '99.00 ± 2.48'
     """
-    mean, half_width = mean_interval(values)
-    return f"{100 * mean:.{digits}f} ± {100 * half_width:.{digits}f}"
+    return spread(100 * np.asarray(values), digits)
+
+
+def finished_runs(folder: Path) -> dict[str, Result]:
+    """The results below `folder` that have a seed with every task learned, by method.
+
+    Methods are in the order of `METHODS`, others after them.
+
+    Raises:
+      FileNotFoundError: there is no result.
+      ValueError: none of them has such a seed.
+    """
+    runs = _finished(folder)
+    if not runs:
+        raise ValueError(f"no seed below {folder} has learned all tasks")
+    return runs
+
+
+def sequences(folder: Path, names: Collection[str]) -> dict[str, dict[str, Result]]:
+    """`finished_runs` of each folder of `names` that has any; ValueError if none has."""
+    with_results = [name for name in names if any((folder / name).rglob(results.FILE_NAME))]
+    runs = {name: _finished(folder / name) for name in with_results}
+    runs = {name: found for name, found in runs.items() if found}
+    if not runs:
+        raise ValueError(f"{folder} has finished runs in none of the folders {', '.join(names)}")
+    return runs
+
+
+def _finished(folder: Path) -> dict[str, Result]:
+    """Those that have a finished seed, by method."""
+    found = results.read_all(folder, tuple(METHODS))
+    return {result.method: result for result in found if results.finished(result)}
+
+
+def rows_for(found: Iterable[str], paper: Iterable[str]) -> list[str]:
+    """The methods that have a row: the paper's, in its order, then others that were run."""
+    return list(dict.fromkeys([*paper, *found]))
+
+
+def missing(found: Collection[str], names: Collection[str]) -> str:
+    """A line that says which of `names` were not run; empty if all were.
+
+    >>> missing(["facts_2"], ["facts_2", "facts_4"])
+    'Not run: facts_4.'
+    """
+    absent = [name for name in names if name not in found]
+    return f"Not run: {', '.join(absent)}." if absent else ""
 
 
 def print_table(table_fn: Callable[[Path], str], folder: Path) -> None:

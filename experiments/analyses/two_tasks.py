@@ -1,19 +1,28 @@
 """The paper's Table 1 from the runs of its four sequences, ours beside the paper's.
 
-    python -m experiments.analyses.two_tasks experiments/recorded
+    python -m experiments.analyses.two_tasks experiments/recorded/two_tasks
 
-reads FOLDER/birds_scenes/mas/result.json and its like. A cell is, as in the paper, the accuracy on
-the first task after both (its drop) / the accuracy on the second, in percent. Ours are on stand-ins
-under their own names, on another network, at a smaller size: orders may be compared, not levels.
+reads FOLDER/birds_scenes/mas/result.json and its like, as `compare two_tasks` leaves them. A cell
+is, as in the paper, the accuracy on the first task after both (its drop) / the accuracy on the
+second, in percent. Ours are on stand-ins under their own names, on another network, at a smaller
+size: orders may be compared, not levels.
 """
 
+import itertools
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 import tyro
 
 from experiments import results
-from experiments.analyses.printed import print_table
+from experiments.analyses.printed import (
+    NOTHING,
+    missing,
+    print_table,
+    rows_for,
+    sequences,
+)
 from experiments.benchmarks.markdown import table
 from experiments.object_recognition import SEQUENCES, TITLES
 from experiments.results import Result
@@ -55,40 +64,42 @@ PAPER = {
 """Table 1 of Aljundi et al. (ECCV 2018): AlexNet, the full data sets. Its one row for IMM stands
 beside both of ours."""
 
+ROWS = (
+    "finetune", "lwf", "ebll", "imm_mean", "imm_mode", "ewc", "si", "mas", "mas_test", "mas_both",
+    "lmas", "lmas_test", "lmas_both",
+)  # fmt: skip
+"""Our methods in the order of the paper's."""
+
 
 def compared(folder: Path) -> str:
-    """The table in Markdown; sequences without a recorded run are left out."""
-    there = [name for name in PAPERS_NAMES if (folder / name).is_dir()]
-    if not there:
-        raise ValueError(f"{folder} has none of the folders {', '.join(PAPERS_NAMES)}")
-    runs = {name: {r.method: r for r in results.read_all(folder / name)} for name in there}
+    """The table in Markdown; sequences that were not run have no columns, and are named below."""
+    runs = sequences(folder, PAPERS_NAMES)
     heads = ["method"]
-    for name in there:
+    for name in runs:
         titles = " → ".join(TITLES[each] for each in SEQUENCES[name])
         heads += [titles, f"paper: {PAPERS_NAMES[name]}"]
-    ours = (method for method in PAPER if method != "imm")
-    methods = dict.fromkeys([*ours, *(method for found in runs.values() for method in found)])
+    found = [method for of_sequence in runs.values() for method in of_sequence]
     rows = []
-    for method in methods:
-        row = [method]
-        for name in there:
-            result = runs[name].get(method)
-            place = list(PAPERS_NAMES).index(name)
-            theirs = PAPER.get("imm" if method.startswith("imm_") else method, ("",) * 4)
-            row += [cell(result) if result else "", theirs[place]]
-        if any(row[1:]):
-            rows.append(row)
-    return table(heads, rows)
+    for method in rows_for(found, ROWS):
+        pairs = ((cell(runs[name], method), papers_cell(name, method)) for name in runs)
+        rows.append([method, *itertools.chain(*pairs)])
+    return "\n\n".join(filter(None, [table(heads, rows), missing(runs, PAPERS_NAMES)]))
 
 
-def cell(result: Result) -> str:
+def cell(runs: Mapping[str, Result], method: str) -> str:
     """What the network does on two tasks after both, means over seeds."""
-    matrices_SxTxT = np.array([record.accuracy for record in results.finished(result)])
-    if not len(matrices_SxTxT):
-        raise ValueError(f"no seed of {result.experiment}, {result.method}, has learned both tasks")
+    if method not in runs:
+        return NOTHING
+    matrices_SxTxT = np.array([record.accuracy for record in results.finished(runs[method])])
     (learned, _), (first, second) = matrices_SxTxT.mean(axis=0)
     drop = f"{100 * (first - learned):+.1f}".replace("-", "−")
     return f"{100 * first:.2f} ({drop}) / {100 * second:.2f}"
+
+
+def papers_cell(name: str, method: str) -> str:
+    """What the paper has of a method in a sequence."""
+    row = PAPER.get("imm" if method.startswith("imm_") else method)
+    return row[list(PAPERS_NAMES).index(name)] if row else NOTHING
 
 
 def main(folder: tyro.conf.Positional[Path]) -> None:
