@@ -64,6 +64,8 @@ class SequenceConfig(abc.ABC):
 
     published: ClassVar[Mapping[str, Mapping[str, float]]] = {}
     """Fractions to hold the results against, by source and metric."""
+    measure: ClassVar[str] = "accuracy"
+    """What is measured, a name of `experiments.measures`."""
 
     methods: dict[str, Method]
     """The methods compared, and their settings."""

@@ -4,7 +4,7 @@ import dataclasses
 import functools
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 
@@ -41,6 +41,8 @@ class FactLearning(PictureConfig):
 
         python -m experiments compare facts_2 --data-dir FOLDER
     """
+
+    measure: ClassVar[str] = "mean_average_precision"
 
     methods: dict[str, Method] = dataclasses.field(default_factory=_methods)
     scenario: ScenarioOption = "class"

@@ -5,6 +5,7 @@ import inspect
 import textwrap
 from collections.abc import Sequence
 
+from experiments.measures import MAP, Measure
 from experiments.report import provenance, tables
 from experiments.report.markup import Markup, element, join
 from experiments.report.memory import memory_table
@@ -18,19 +19,23 @@ from experiments.report.stylesheet import STYLESHEET
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 
 _DEFINITIONS = (
-    "Mean over seeds ± half-width of the 95 % Student t-interval. Average accuracy is the mean "
-    "over all tasks after the last one. Forgetting is, for each task but the last, its best "
-    "accuracy before the last task minus its final one, averaged. Backward transfer is final "
-    "accuracy minus accuracy when the task was learned, averaged. Bold: best of the methods run "
+    "Mean over seeds ± half-width of the 95 % Student t-interval. {meaning}Average {short} is the "
+    "mean over all tasks after the last one. Forgetting is, for each task but the last, its best "
+    "{short} before the last task minus its final one, averaged. Backward transfer is final "
+    "{short} minus {short} when the task was learned, averaged. Bold: best of the methods run "
     "here. Published numbers are quoted from their source, not run here, and may average "
     "forgetting in another way (some print minus the backward transfer)."
 )
 
+_MEANING = {
+    MAP: "Mean average precision (MAP), a fraction, says how well pictures are found by their "
+    "facts: each fact ranks pictures, those of its own task, or where it says all facts, all. "
+}
 
 _MATRICES = (
-    "Row: after learning this task. Column: accuracy on that task, in percent, mean over "
-    "seeds. Grey: not learned yet at that time. The colours follow the logarithm of the "
-    "error, which keeps 99 and 99.5 % apart, and mean the same in all of these pictures."
+    "Row: after learning this task. Column: {what}, mean over "
+    "seeds. Grey: not learned yet at that time. The colours follow the logarithm of "
+    "{error}, and mean the same in all of these pictures."
 )
 
 
@@ -125,7 +130,7 @@ def _outcome(section: Section, pictures: SectionPictures | None) -> Markup:
         parts += [
             element("h3", "Results"),
             tables.results_table(section),
-            element("p", _DEFINITIONS, class_="note"),
+            element("p", _definitions(section.measure), class_="note"),
         ]
     if section.finished and pictures is not None:
         parts += [_figure(pictures.outcomes), _along_the_sequence(section, pictures)]
@@ -151,15 +156,30 @@ def _along_the_sequence(section: Section, pictures: SectionPictures) -> Markup:
     """Accuracy after each task, and as matrices."""
     many = len(section.finished) > FEW
     matrices = [_figure(p) for p in pictures.matrices] if many else _side_by_side(pictures.matrices)
+    short = section.measure.short
     heading = "Each method along the sequence" if many else "Each task along the sequence"
     return join(
         [
             element("h3", heading),
             _figure(pictures.sequence),
-            element("h3", "Accuracy matrices"),
-            element("p", _MATRICES),
+            element("h3", f"{short[:1].upper()}{short[1:]} matrices"),
+            element("p", _matrices(section.measure)),
             matrices,
         ]
+    )
+
+
+def _definitions(of: Measure) -> str:
+    """What the columns of the results mean."""
+    return _DEFINITIONS.format(meaning=_MEANING.get(of, ""), short=of.short)
+
+
+def _matrices(of: Measure) -> str:
+    """How to read the matrices."""
+    in_percent = of.factor == 100
+    return _MATRICES.format(
+        what=f"{of.name} on that task" + (", in percent" if in_percent else ""),
+        error="the error, which keeps 99 and 99.5 % apart" if in_percent else of.error,
     )
 
 
