@@ -3,20 +3,20 @@
     python -m experiments.analyses.facts_adaptation experiments/recorded/facts_adaptation
 
 The mean average precision of "person playing sports" among the first task's pictures after each
-task (the paper's Fig. 7), for each method. In the paper, on 6DS, it ends at 0.50 with importance
-from these facts alone, and near 0.20 with fine-tuning and SI.
+task (the paper's Fig. 7), for each method; `python -m experiments report` draws it. In the paper,
+on 6DS, it ends at 0.50 with importance from these facts alone, and near 0.20 with fine-tuning and
+SI.
 """
 
 from pathlib import Path
 
-import numpy as np
 import tyro
 
 from experiments import results
 from experiments.analyses.printed import print_table
 from experiments.benchmarks.markdown import table
-from experiments.facts.splits import rows_of
-from experiments.facts.table import SPORTS, STANFORD40, facts_of
+from experiments.facts.subsets import subset_precision
+from experiments.facts.table import SPORTS
 from experiments.results import Result, mean_interval
 
 
@@ -29,12 +29,7 @@ def compared(folder: Path) -> str:
 
 def cells(result: Result) -> list[str]:
     """Mean and interval over seeds of the subset's precision after each task."""
-    records = results.finished(result)
-    if not records:
-        raise ValueError(f"no seed of {result.experiment}, {result.method}, has learned all tasks")
-    rows = list(rows_of(facts_of(sorted(STANFORD40)), SPORTS))
-    of_fact_SxTxF = np.array([record.class_accuracy for record in records])
-    subset_SxT = of_fact_SxTxF[:, :, rows].mean(axis=2)
+    subset_SxT = subset_precision(result, SPORTS)
     pairs = [mean_interval(column) for column in subset_SxT.T]
     return [f"{mean:.3f} ± {half_width:.3f}" for mean, half_width in pairs]
 

@@ -14,6 +14,7 @@ from experiments.report.pictures import Picture, Png, SectionPictures
 from experiments.report.sections import FEW, Section
 from experiments.report.strength import strength_table
 from experiments.report.stylesheet import STYLESHEET
+from experiments.report.subsets import subset_table
 
 # Nothing is fetched and nothing runs, whatever the names in the results may be.
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
@@ -134,6 +135,9 @@ def _outcome(section: Section, pictures: SectionPictures | None) -> Markup:
         ]
     if section.finished and pictures is not None:
         parts += [_figure(pictures.outcomes), _along_the_sequence(section, pictures)]
+    if pictures is not None and pictures.subsets is not None:
+        heading = element("h3", "A few facts along the sequence")
+        parts += [heading, _figure(pictures.subsets), subset_table(section)]
     if pictures is not None and pictures.memory is not None:
         parts += [element("h3", "Memory"), _figure(pictures.memory), memory_table(section)]
     if pictures is not None and pictures.importance is not None:

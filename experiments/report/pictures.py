@@ -10,7 +10,7 @@ import matplotlib.style
 from matplotlib.figure import Figure
 
 from experiments.measures import Measure
-from experiments.report import figures, looks, multiples
+from experiments.report import figures, looks, multiples, subsets
 from experiments.report.importance import importance_bars, parameters
 from experiments.report.memory import counted, memory_along_sequence, size
 from experiments.report.outcomes import outcomes
@@ -58,6 +58,7 @@ class SectionPictures(NamedTuple):
     importance: Picture | None = None
     memory: Picture | None = None
     sweeps: tuple[Picture | None, ...] = ()
+    subsets: Picture | None = None
 
 
 def section_pictures(section: Section, prefix: str) -> SectionPictures | None:
@@ -78,6 +79,7 @@ def section_pictures(section: Section, prefix: str) -> SectionPictures | None:
         _importance(section, prefix, by_method) if with_importance else None,
         _memory(section, prefix) if counted(section) else None,
         sweeps,
+        _subsets(section, prefix) if subsets.followed(section) else None,
     )
 
 
@@ -99,7 +101,7 @@ def files(pictures: SectionPictures | Picture | None) -> list[Png]:
     if isinstance(pictures, Picture):
         return [png for png in (pictures.wide, pictures.narrow) if png is not None]
     p = pictures
-    every = [p.outcomes, p.sequence, *p.matrices, p.importance, p.memory, *p.sweeps]
+    every = [p.outcomes, p.sequence, *p.matrices, p.subsets, p.importance, p.memory, *p.sweeps]
     return [png for picture in every for png in files(picture)]
 
 
@@ -236,6 +238,15 @@ def _memory(section: Section, prefix: str) -> Picture:
         "Bytes of arrays, counted while running: the network's parameters and what the method "
         "keeps from one task to the next; at the right also what it holds while it learns. "
         "Methods that hold the same share a line.",
+    )
+
+
+def _subsets(section: Section, prefix: str) -> Picture:
+    """A few facts along the sequence."""
+    return Picture(
+        *_both_widths(lambda columns: subsets.subset_curves(section, columns), f"{prefix}-subsets"),
+        subsets.in_words(section),
+        subsets.CAPTION,
     )
 
 
