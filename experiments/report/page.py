@@ -11,6 +11,7 @@ from experiments.report.markup import Markup, element, join
 from experiments.report.memory import memory_table
 from experiments.report.pairs import Pairs, pairs_table
 from experiments.report.pictures import Picture, Png, SectionPictures
+from experiments.report.projections import Projections, distances_table
 from experiments.report.sections import FEW, Section
 from experiments.report.strength import strength_table
 from experiments.report.stylesheet import STYLESHEET
@@ -43,14 +44,16 @@ _MATRICES = (
 def page(
     drawn: Sequence[tuple[Section, SectionPictures | None]],
     pairs: Sequence[tuple[Pairs, Picture | None]] = (),
+    projections: Sequence[tuple[Projections, Picture | None]] = (),
 ) -> str:
     """The whole page as HTML.
 
     Args:
       drawn: the sections, each with its pictures (None where no seed has finished).
       pairs: importances against each other, each with its picture.
+      projections: facts before and after other tasks, likewise.
     """
-    names = [section.experiment for section, _ in drawn] + [found.experiment for found, _ in pairs]
+    names = [found.experiment for found, _ in (*drawn, *pairs, *projections)]
     title = "Tasks in sequence: " + ", ".join(dict.fromkeys(names))
     head = element(
         "head",
@@ -64,12 +67,20 @@ def page(
     body = element(
         "body",
         _header(
-            [_heading(section) for section, _ in drawn] + [_pairs_heading(f) for f, _ in pairs]
+            [
+                *(_heading(section) for section, _ in drawn),
+                *(_pairs_heading(found) for found, _ in pairs),
+                *(_projections_heading(found) for found, _ in projections),
+            ]
         ),
         element(
             "main",
             [_section(n, section, pictures) for n, (section, pictures) in enumerate(drawn, 1)],
             [_pairs_section(n, *of_file) for n, of_file in enumerate(pairs, len(drawn) + 1)],
+            [
+                _projections_section(n, *of_file)
+                for n, of_file in enumerate(projections, len(drawn) + len(pairs) + 1)
+            ],
         ),
     )
     return "<!doctype html>\n" + element("html", head, "\n", body, lang="en") + "\n"
@@ -229,12 +240,30 @@ def _pairs_heading(found: Pairs) -> str:
 
 def _pairs_section(number: int, found: Pairs, picture: Picture | None) -> Markup:
     """One file of pairs."""
+    return _file_section(number, _pairs_heading(found), found, picture, pairs_table(found))
+
+
+def _projections_heading(found: Projections) -> str:
+    """The title of a section about facts before and after other tasks."""
+    return f"{found.experiment}, pictures before and after"
+
+
+def _projections_section(number: int, found: Projections, picture: Picture | None) -> Markup:
+    """One file of projections."""
+    heading = _projections_heading(found)
+    return _file_section(number, heading, found, picture, distances_table(found))
+
+
+def _file_section(
+    number: int, heading: str, found: Pairs | Projections, picture: Picture | None, rows: Markup
+) -> Markup:
+    """What an analysis has written into a file."""
     return element(
         "section",
-        element("h2", _pairs_heading(found), id=f"experiment-{number}"),
+        element("h2", heading, id=f"experiment-{number}"),
         _description(found.description),
         _figure(picture),
-        pairs_table(found),
+        rows,
         element("h3", "How it was made"),
         element("pre", element("code", found.command), tabindex=0),
         element("p", f"seed: {found.seed}"),

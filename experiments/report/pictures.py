@@ -10,7 +10,7 @@ import matplotlib.style
 from matplotlib.figure import Figure
 
 from experiments.measures import Measure
-from experiments.report import figures, looks, multiples, subsets
+from experiments.report import figures, looks, multiples, projections, subsets
 from experiments.report.importance import importance_bars, parameters
 from experiments.report.memory import counted, memory_along_sequence, size
 from experiments.report.outcomes import outcomes
@@ -91,6 +91,15 @@ def pairs_picture(found: Pairs, prefix: str) -> Picture:
         "Each dot is one parameter value's Ω, measured twice; on the line both are equal. A "
         "sample of the values above zero is drawn; the rank correlation (Spearman's) is over all "
         "values.",
+    )
+
+
+def projections_picture(found: projections.Projections, prefix: str) -> Picture:
+    """Draw pictures of facts before and after other tasks."""
+    return Picture(
+        *_both_widths(lambda columns: projections.planes(found, columns), f"{prefix}-projections"),
+        projections.in_words(found),
+        found.caption,
     )
 
 
