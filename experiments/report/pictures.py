@@ -97,7 +97,9 @@ def pairs_picture(found: Pairs, prefix: str) -> Picture:
 def projections_picture(found: projections.Projections, prefix: str) -> Picture:
     """Draw pictures of facts before and after other tasks."""
     return Picture(
-        *_both_widths(lambda columns: projections.planes(found, columns), f"{prefix}-projections"),
+        *_both_widths(
+            lambda columns: projections.planes(found, columns), f"{prefix}-projections", columns=4
+        ),
         projections.in_words(found),
         found.caption,
     )

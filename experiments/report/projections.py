@@ -10,6 +10,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.patheffects import withStroke
 
 from experiments.report import looks
 from experiments.report.axes import panel_grid, short, title
@@ -19,6 +20,8 @@ from experiments.report.sections import Float64Array
 FORMAT = 1
 KIND = "fact_projections"
 FILE_NAME = "projections.json"
+
+_ON_WHITE = withStroke(linewidth=3.2, foreground="white")
 
 _styled = matplotlib.style.context(looks.STYLE, after_reset=True)
 
@@ -98,7 +101,7 @@ def planes(found: Projections, columns: int) -> Figure:
       found: what was read.
       columns: panels side by side.
     """
-    height = 2.6 if columns > 2 else 1.9
+    height = 3.0 if columns > 2 else 1.9
     figure, panels = panel_grid(len(found.after), columns, height, share_y=True)
     limits = _limits(found)
     for axes, (method, after) in zip(panels, found.after.items(), strict=True):
@@ -176,7 +179,7 @@ def _fact(axes: Axes, found: Projections, fact: int, after: Float64Array) -> Non
     axes.plot(*after[own].T, **style, mew=0, alpha=0.75)
     if own.any():
         moved = np.stack([found.before[own].mean(axis=0), after[own].mean(axis=0)])
-        axes.plot(*moved.T, color=look.color, linewidth=1.4, zorder=3)
+        axes.plot(*moved.T, color=look.color, linewidth=1.5, zorder=3, path_effects=[_ON_WHITE])
     # White around it, as it lies among the pictures.
     axes.plot(*found.vectors[fact], "x", color="white", ms=9, mew=4.2, zorder=4)
     axes.plot(*found.vectors[fact], "x", color=look.color, ms=7.5, mew=2.2, zorder=5)
@@ -202,5 +205,6 @@ def _legend(figure: Figure, facts: tuple[str, ...]) -> None:
     handles.append(Line2D([], [], **ink, marker="x", ms=7, mew=2))
     kinds = ("after the first task", "after the last", "the fact's vector")
     labels = ["\u2009" + short(name, 32) for name in (*facts, *kinds)]
-    columns = 3 if figure.get_figwidth() > 5 else 1
+    few = 2 if max(map(len, labels)) <= 23 else 1
+    columns = 3 if figure.get_figwidth() > 5 else few
     figure.legend(handles, labels, loc="outside upper left", ncols=columns)
