@@ -38,7 +38,7 @@ def principal_plane(vectors: npt.ArrayLike) -> Plane:
       ValueError: fewer than three vectors, one that is not finite, or all on one line.
 
     >>> plane = principal_plane([[0.0, 0.0, 1.0], [4.0, 0.0, 1.0], [2.0, 1.0, 1.0]])
-    >>> plane.axes + 0.0
+    >>> plane.axes.round(9) + 0.0
     array([[1., 0., 0.],
            [0., 1., 0.]])
     """
@@ -69,7 +69,7 @@ def project(plane: Plane, points: npt.ArrayLike) -> np.ndarray:
       (N, 2) float64.
 
     >>> plane = principal_plane([[0.0, 0.0], [4.0, 0.0], [2.0, 1.5]])
-    >>> project(plane, [[2.0, 0.5], [3.0, 2.5]]) + 0.0
+    >>> project(plane, [[2.0, 0.5], [3.0, 2.5]]).round(9) + 0.0
     array([[0., 0.],
            [1., 2.]])
     """
