@@ -64,6 +64,8 @@ class SequenceConfig(abc.ABC):
 
     published: ClassVar[Mapping[str, Mapping[str, float]]] = {}
     """Fractions to hold the results against, by source and metric."""
+    measure: ClassVar[str] = "accuracy"
+    """What is measured, a name of `experiments.measures`."""
 
     methods: dict[str, Method]
     """The methods compared, and their settings."""
@@ -76,7 +78,8 @@ class SequenceConfig(abc.ABC):
     """Steps that count as one pass, for all tasks the same; smaller ones are gone through several
     times. If not given, an epoch is one pass."""
     head_warmup_epochs: int = 0
-    """Before them, passes in which the new task's head alone is trained, everything else frozen."""
+    """Before them, passes in which the new task's head alone is trained, everything else frozen. One
+    head that is all tasks' (--scenario domain, class) is new before the first task alone."""
     batch_size: int
     """Examples per training step."""
     optimizer: Literal["sgd", "adam"] = "sgd"
@@ -115,13 +118,6 @@ class SequenceConfig(abc.ABC):
         rate = self.learning_rate
         _require(0 < rate < float("inf"), "learning_rate", rate, "above 0, and finite")
         _require(0 <= self.momentum < 1, "momentum", self.momentum, "in [0, 1)")
-        warmup = self.head_warmup_epochs
-        _require(
-            warmup == 0 or self.scenario == "task",
-            "head_warmup_epochs",
-            warmup,
-            "0 where tasks have no heads of their own (--scenario domain, class)",
-        )
         fraction = self.validation_fraction
         _require(0 <= fraction <= 0.9, "validation_fraction", fraction, "in [0, 0.9]")
         _require(

@@ -4,7 +4,7 @@ import dataclasses
 import functools
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 import tyro
@@ -43,11 +43,13 @@ class FactLearning(PictureConfig):
         python -m experiments compare facts_2 --data-dir FOLDER
     """
 
+    measure: ClassVar[str] = "mean_average_precision"
+
     methods: dict[str, Method] = dataclasses.field(default_factory=_methods)
     scenario: ScenarioOption = "class"
     data: Literal["actions40", "sixds"] = "actions40"
     """The pictures: Stanford 40 Actions, or the paper's 6DS from a table of one's own."""
-    head_warmup_epochs: int = 0
+    head_warmup_epochs: int = 40
     num_tasks: int = 2
     """Into how many tasks the facts are cut."""
     split_seed: int = 0

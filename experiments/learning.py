@@ -86,8 +86,9 @@ def train(
 
 
 def _warm_up(setup: Setup, start: Start, params: Any, rates: Rates) -> Any:
-    """`params` after the new task's head alone has been trained, everything else frozen."""
-    if not setup.config.head_warmup_epochs:
+    """`params` after a head that is new has been trained alone, everything else frozen."""
+    is_new = setup.network.scenario == "task" or start.task == 0
+    if not is_new or not setup.config.head_warmup_epochs:
         return params
     examples = setup.measured(start.task)
     features = setup.learner.features(params, examples)

@@ -16,7 +16,7 @@ import numpy as np
 from jax.sharding import Mesh
 from scipy import stats
 
-from experiments import devices
+from experiments import devices, measures
 from experiments.files import write_whole
 from mas_jax import metrics
 
@@ -78,6 +78,7 @@ class Result:
       versions: of Python and the packages; several, if seeds differ.
       machine: what they ran on, likewise.
       seeds: one record per seed, some perhaps not finished.
+      measure: what "accuracy" in the records is, a name of `experiments.measures`.
     """
 
     experiment: str
@@ -90,6 +91,7 @@ class Result:
     versions: dict[str, str]
     machine: dict[str, Any]
     seeds: tuple[SeedRecord, ...]
+    measure: str = "accuracy"
 
 
 def histogram(values: Any, bins_per_decade: int = 4) -> dict[str, Any]:
@@ -125,16 +127,23 @@ def finished(result: Result) -> list[SeedRecord]:
 
 
 def summary(result: Result) -> dict[str, tuple[float, float]]:
-    """The headline metrics of `result`: name -> (mean over seeds, 95 % half-width), fractions."""
+    """The headline metrics of `result`: name -> (mean over seeds, 95 % half-width), fractions.
+
+    "overall", of all tasks together at the end, is among them where that is no accuracy.
+    """
     matrices = [np.array(record.accuracy) for record in finished(result)]
-    measures = {"average_accuracy": metrics.average_accuracy}
+    of_matrix = {"average_accuracy": metrics.average_accuracy}
     if len(result.tasks) > 1:
-        measures["forgetting"] = metrics.forgetting
-        measures["backward_transfer"] = metrics.backward_transfer
-    return {
+        of_matrix["forgetting"] = metrics.forgetting
+        of_matrix["backward_transfer"] = metrics.backward_transfer
+    found = {
         name: mean_interval([measure(matrix) for matrix in matrices])
-        for name, measure in measures.items()
+        for name, measure in of_matrix.items()
     }
+    overall = [record.overall[-1] for record in finished(result) if record.overall]
+    if result.measure == "accuracy" or len(overall) < len(matrices):
+        return found
+    return found | {"overall": mean_interval(overall)}
 
 
 def versions() -> dict[str, str]:
@@ -205,6 +214,7 @@ def read(path: Path) -> Result:
             raise ValueError("it was written in another format than this version reads")
         seeds = tuple(seed_record(record) for record in content.pop("seeds"))
         tasks = tuple(content.pop("tasks"))
+        content["measure"] = measures.recorded(content)
         return Result(**content, tasks=tasks, seeds=seeds)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{path} is not a result of this version: {error}") from error

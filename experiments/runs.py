@@ -92,6 +92,7 @@ def run(
         versions={},
         machine={},
         seeds=(),
+        measure=config.measure,
     )
     made = results.provenance(command, mesh)
 

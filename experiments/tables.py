@@ -7,11 +7,12 @@ from rich.console import Console
 from rich.measure import Measurement
 from rich.table import Table
 
+from experiments.measures import MEASURES, NOTHING, Measure
 from experiments.report import published, sweeps
 from experiments.results import Result, finished, summary
 
-MEASURES = {"average_accuracy": 2, "forgetting": 3, "backward_transfer": 3}
-"""The headline metrics, and their decimals."""
+HEADLINES = ("average_accuracy", "overall", "forgetting", "backward_transfer")
+"""The headline metrics, of which "overall" is shown where a method has it."""
 
 REFERENCES = ("joint",)
 """Methods that have all data at once."""
@@ -21,7 +22,8 @@ _MOST_TASKS = 5
 
 
 def comparison(results: Sequence[Result], width: int | None = None) -> Table:
-    """One row per method, and one per published source of none, in percent (transfer: points).
+    """One row per method, and one per published source of none, in percent (transfer: points);
+    of facts mean average precisions, as fractions.
 
     Each task has a column where there are at most five and all fit.
 
@@ -39,7 +41,7 @@ def comparison(results: Sequence[Result], width: int | None = None) -> Table:
 
 
 def as_markdown(results: Sequence[Result]) -> str:
-    """A Markdown table: method, average accuracy, forgetting and, where known, published numbers.
+    """A Markdown table: methods, their headline metrics and, where known, published numbers.
 
     Args:
       results: of one experiment.
@@ -47,18 +49,21 @@ def as_markdown(results: Sequence[Result]) -> str:
     Returns:
       Lines without one at the end; the best mean of a column is bold, ties as printed included.
     """
-    measures = {"average_accuracy": 2, "forgetting": 3}
+    of = MEASURES[results[0].measure]
     found = [summary(result) if finished(result) else {} for result in results]
     columns = {
-        name: [_cell(of_method.get(name), digits) for of_method in found]
-        for name, digits in measures.items()
+        name: [_cell(name, of_method.get(name), of) for of_method in found]
+        for name in _shown(found)[:-1]
     }
     methods = [result.method for result in results]
-    columns["average_accuracy"] = _bold(columns["average_accuracy"], methods, max)
-    columns["forgetting"] = _bold(columns["forgetting"], methods, min)
-    published_beside = [_published(result.published, result.method, ", ") for result in results]
+    for name, cells in columns.items():
+        columns[name] = _bold(cells, methods, min if name == "forgetting" else max)
+    published_beside = [_published(result.published, result.method, of, ", ") for result in results]
     rows = list(zip(_names(results), *columns.values(), published_beside, strict=True))
-    headings = ["method", "average accuracy, %", "forgetting, points", "published, %"]
+    units = {"forgetting": of.points}
+    names = _headings(of)
+    headings = ["method", *(names[name] + units.get(name, of.unit) for name in columns)]
+    headings.append(f"published{of.unit}")
     if not any(published_beside):
         headings, rows = headings[:-1], [row[:-1] for row in rows]
     lines = [headings, ["---", *["---:"] * (len(headings) - 1)], *rows]
@@ -81,22 +86,25 @@ def _table(results: Sequence[Result], with_tasks: bool) -> Table:
     seeds = len(finished(first))
     over = f"mean ± 95 % interval over {seeds} seeds" if seeds > 1 else "one seed"
     where = first.config.get("evaluate_on", "test")
-    table = Table(title=f"{first.experiment}: {over}, percent of {where} examples")
-    quoted = [_published(result.published, result.method) for result in results]
-    headings = ["average accuracy", "forgetting", "backward transfer"]
+    of = MEASURES[first.measure]
+    what = "percent of" if of.factor == 100 else f"{of.name} on"
+    table = Table(title=f"{first.experiment}: {over}, {what} {where} examples")
+    found = [summary(result) if finished(result) else {} for result in results]
+    shown = _shown(found)
+    quoted = [_published(result.published, result.method, of) for result in results]
+    headings = [_headings(of)[name] for name in shown]
     headings[1:1] = ["published"] if any(quoted) else []
     table.add_column("method")
     for heading in (*headings, *(first.tasks if with_tasks else ())):
         table.add_column(heading, justify="right")
-    for result, beside in zip(results, quoted, strict=True):
-        measures = summary(result) if finished(result) else {}
-        cells = [_cell(measures.get(name), digits) for name, digits in MEASURES.items()]
+    for result, measures, beside in zip(results, found, quoted, strict=True):
+        cells = [_cell(name, measures.get(name), of) for name in shown]
         cells[1:1] = [beside] if any(quoted) else []
         table.add_row(result.method, *cells, *(_last_row(result) if with_tasks else ()))
     table.add_section()
     others = published.of_none(first.published, [result.method for result in results])
     for source, numbers in others.items():
-        cells = [_cell(_quoted(numbers, name), digits) for name, digits in MEASURES.items()]
+        cells = [_cell(name, _quoted(numbers, name), of) for name in shown]
         cells[1:1] = [""] if any(quoted) else []
         table.add_row(source, *cells)
     return table
@@ -105,17 +113,19 @@ def _table(results: Sequence[Result], with_tasks: bool) -> Table:
 def _last_row(result: Result) -> list[str]:
     """The mean accuracy on every task after the last one; nothing without a finished seed."""
     rows = [record.accuracy[-1] for record in finished(result)]
-    return [_cell((float(np.mean(column)), float("nan")), 2) for column in zip(*rows, strict=True)]
+    means = [float(np.mean(column)) for column in zip(*rows, strict=True)]
+    return [_cell("", (mean, float("nan")), MEASURES[result.measure]) for mean in means]
 
 
 def _published(
-    numbers: Mapping[str, Mapping[str, float]], method: str, separator: str = "\n"
+    numbers: Mapping[str, Mapping[str, float]], method: str, of: Measure, separator: str = "\n"
 ) -> str:
     """The average accuracies published of `method`; each with its source."""
     rows = [
         row for row in published.of_method(numbers, method) if "average_accuracy" in row.numbers
     ]
-    cells = [_cell(_quoted(row.numbers, "average_accuracy"), 2) for row in rows]
+    name = "average_accuracy"
+    cells = [_cell(name, _quoted(row.numbers, name), of) for row in rows]
     return separator.join(f"{cell} ({row.source})" for cell, row in zip(cells, rows, strict=True))
 
 
@@ -126,13 +136,26 @@ def _quoted(numbers: Mapping[str, float], measure: str) -> tuple[float, float] |
     return numbers[measure], numbers.get(f"{measure}_interval", float("nan"))
 
 
-def _cell(measure: tuple[float, float] | None, digits: int) -> str:
-    """A fraction in percent, with its interval where there is one."""
+def _cell(name: str, measure: tuple[float, float] | None, of: Measure) -> str:
+    """A fraction as it is written, with its interval where there is one."""
     if measure is None:
-        return "–"
+        return NOTHING
     mean, half_width = measure
-    interval = "" if np.isnan(half_width) else f" ± {100 * half_width:.{digits}f}"
-    return f"{100 * mean:.{digits}f}{interval}"
+    digits = 3 if name in ("forgetting", "backward_transfer") else of.digits
+    interval = "" if np.isnan(half_width) else f" ± {of.factor * half_width:.{digits}f}"
+    return f"{of.factor * mean:.{digits}f}{interval}"
+
+
+def _shown(found: Sequence[Mapping[str, object]]) -> list[str]:
+    """The headline metrics of a table about methods with these."""
+    has_overall = any("overall" in of_method for of_method in found)
+    return [name for name in HEADLINES if name != "overall" or has_overall]
+
+
+def _headings(of: Measure) -> dict[str, str]:
+    """The headline metrics' columns."""
+    others = {name: name.replace("_", " ") for name in HEADLINES}
+    return others | {"average_accuracy": of.average, "overall": of.overall}
 
 
 def _bold(
@@ -143,14 +166,14 @@ def _bold(
     References, which have what the others do without, are not among those compared.
     """
     compared = [cell for cell, name in zip(cells, names, strict=True) if name not in REFERENCES]
-    means = [float(cell.split(" ")[0]) for cell in compared if cell != "–"]
+    means = [float(cell.split(" ")[0]) for cell in compared if cell != NOTHING]
     if len(means) < 2:
         return list(cells)
     best = best_fn(means)
     parts = [cell.partition(" ± ") for cell in cells]
     return [
         f"**{mean}**{sign}{width}"
-        if name not in REFERENCES and mean != "–" and float(mean) == best
+        if name not in REFERENCES and mean != NOTHING and float(mean) == best
         else mean + sign + width
         for name, (mean, sign, width) in zip(names, parts, strict=True)
     ]

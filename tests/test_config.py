@@ -27,14 +27,6 @@ from tests import tiny
         ({"classes": ((4, 1),)}, r"--classes must be at least two tasks, got \(\(4, 1\),\)"),
         ({"steps_per_epoch": 0}, "--steps-per-epoch must be at least 1, got 0"),
         ({"head_warmup_epochs": -1}, "--head-warmup-epochs must be at least 0"),
-        (
-            {"head_warmup_epochs": 1, "scenario": "domain"},
-            "--head-warmup-epochs must be 0 where tasks have no heads of their own",
-        ),
-        (
-            {"head_warmup_epochs": 1, "scenario": "class"},
-            r"--head-warmup-epochs must be 0 .*\(--scenario domain, class\), got 1",
-        ),
         ({"search": Search(enabled=True)}, "--validation-fraction must be above 0 where"),
         ({"search": Search(learning_rates=())}, "--search.learning-rates must be above 0"),
         ({"search": Search(learning_rates=(0.1, -1.0))}, "--search.learning-rates must be above 0"),

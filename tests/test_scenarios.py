@@ -230,6 +230,23 @@ def test_warm_up_comes_before_the_epochs_of_a_task() -> None:
     assert got.losses[0] < train(without, start, rates, lambda _: None).losses[0]
 
 
+def test_one_head_for_all_tasks_is_warmed_up_before_the_first_alone() -> None:
+    runs = []
+    for epochs in (0, 2):
+        setup = setup_of(FINETUNE, scenario="class", head_warmup_epochs=epochs)
+        params = params_of(setup)
+        opt_state = setup.learner.init_optimizer(params)
+        start = Start(
+            0, 0, params, opt_state, None, setup.training(0), Recorded(), jax.random.key(1)
+        )
+        later = start._replace(task=1, examples=setup.training(1))
+        rates = Rates(0.05, 0.0)
+        runs.append([train(setup, each, rates, lambda _: None).losses for each in (start, later)])
+    (first, second), (first_warmed, second_warmed) = runs
+    assert first_warmed[0] < first[0]
+    assert second_warmed == second
+
+
 def test_a_warmed_up_run_goes_on_from_a_stop_bit_for_bit(tmp_path: Path) -> None:
     setup = setup_of(MAS(), head_warmup_epochs=1)
     whole = learn(setup, tmp_path / "whole").record

@@ -3,16 +3,15 @@
     python -m experiments.analyses.facts_adaptation experiments/recorded/facts_adaptation
 
 The mean average precision of "person playing sports" among the first task's pictures after each
-task (the paper's Fig. 7), for each method. In the paper, on 6DS, it ends at 0.50 with importance
-from these facts alone, and near 0.20 with fine-tuning and SI.
+task (the paper's Fig. 7), for each method; `python -m experiments report` draws it. In the paper,
+on 6DS, it ends at 0.50 with importance from these facts alone, and near 0.20 with fine-tuning and
+SI.
 """
 
 from pathlib import Path
 
-import numpy as np
 import tyro
 
-from experiments import results
 from experiments.analyses.printed import (
     NOTHING,
     finished_runs,
@@ -21,8 +20,8 @@ from experiments.analyses.printed import (
     spread,
 )
 from experiments.benchmarks.markdown import table
-from experiments.facts.splits import rows_of
-from experiments.facts.table import SPORTS, STANFORD40, facts_of
+from experiments.facts.subsets import subset_precision
+from experiments.facts.table import SPORTS
 from experiments.results import Result
 
 PAPER = {"finetune": "near 0.20", "si": "near 0.20", "mas_sports": "0.50"}
@@ -43,9 +42,7 @@ def compared(folder: Path) -> str:
 
 def cells(result: Result) -> list[str]:
     """Mean and interval over seeds of the subset's precision after each task."""
-    rows = list(rows_of(facts_of(sorted(STANFORD40)), SPORTS))
-    of_fact_SxTxF = np.array([record.class_accuracy for record in results.finished(result)])
-    return [spread(column) for column in of_fact_SxTxF[:, :, rows].mean(axis=2).T]
+    return [spread(column) for column in subset_precision(result, SPORTS).T]
 
 
 def main(folder: tyro.conf.Positional[Path]) -> None:

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import EngFormatter, MaxNLocator
 
+from experiments.measures import Measure
 from experiments.report import looks
 from experiments.report.sections import Method
 
@@ -30,11 +31,11 @@ def panel_grid(
     return figure, panels[:count]
 
 
-def accuracy_axis(axes: Axes, limits: tuple[float, float]) -> None:
+def accuracy_axis(axes: Axes, limits: tuple[float, float], measure: Measure) -> None:
     """The scale of accuracies along y."""
     ticks = looks.scale_ticks(*limits, most=7)
     low, high = looks.error_scale(limits)
-    axes.set_yticks(looks.error_scale(ticks), [looks.percent_label(tick) for tick in ticks])
+    axes.set_yticks(looks.error_scale(ticks), [measure.tick(tick) for tick in ticks])
     axes.set_ylim(low - 0.03 * (high - low), high + 0.03 * (high - low))
     axes.grid(True)
 
@@ -69,14 +70,14 @@ def decade_label(exponent: float) -> str:
     return "10" + f"{exponent:.0f}".translate(_SUPERSCRIPTS)
 
 
-def name_cells(axes: Axes, tasks: Sequence[str]) -> None:
+def name_cells(axes: Axes, tasks: Sequence[str], measure: Measure) -> None:
     """Ticks, labels and white lines between the cells of a heat map."""
     names = [short(name, 14) for name in tasks]
     slanted = max(map(len, names)) > 6 or len(names) > 8
     rotation = {"rotation": 40, "ha": "right", "rotation_mode": "anchor"} if slanted else {}
     axes.set_xticks(range(len(names)), names, **rotation)
     axes.set_yticks(range(len(names)), names)
-    axes.set_xlabel("accuracy on task, %")
+    axes.set_xlabel(f"{measure.short} on task{measure.unit}")
     axes.set_ylabel("after task")
     boundaries = np.arange(len(names) - 1) + 0.5
     axes.vlines(boundaries, -0.5, len(names) - 0.5, color="white", linewidth=1.5)
@@ -90,13 +91,14 @@ def color_bar(
     image: Any,
     axes: Axes | Sequence[Axes],
     limits: tuple[float, float],
+    measure: Measure,
     most: int,
     **placed: Any,
 ) -> None:
     """The scale of a heat map's colours, or of several's, at its side."""
     bar = figure.colorbar(image, ax=axes, **{"fraction": 0.05, "pad": 0.03, **placed})
     ticks = looks.scale_ticks(*limits, most)
-    bar.set_ticks(looks.error_scale(ticks).tolist(), labels=[looks.percent_label(t) for t in ticks])
+    bar.set_ticks(looks.error_scale(ticks).tolist(), labels=[measure.tick(t) for t in ticks])
     bar.outline.set_visible(False)
     bar.ax.tick_params(length=0)
 

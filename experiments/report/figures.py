@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 
+from experiments.measures import Measure
 from experiments.report import looks
 from experiments.report.axes import (
     accuracy_axis,
@@ -56,11 +57,11 @@ def accuracy_heat_map(method: Method, limits: tuple[float, float]) -> Figure:
     figure = Figure(figsize=(side + 1.3, side + 0.8), layout="constrained")
     axes = figure.add_subplot()
     image = heat(axes, mean_TxT, limits)
-    digits = 2 if length <= 7 else 1 if length <= 12 else 0
-    write_cells(axes, image, mean_TxT, digits, fontsize=8)
-    name_cells(axes, method.result.tasks)
+    digits = method.measure.digits - (0 if length <= 7 else 1 if length <= 12 else 2)
+    write_cells(axes, image, mean_TxT, digits, method.measure, fontsize=8)
+    name_cells(axes, method.result.tasks, method.measure)
     axes.set_title(short(method.label, 40), pad=8)
-    color_bar(figure, image, axes, limits, most=round(3.5 * side))
+    color_bar(figure, image, axes, limits, method.measure, most=round(3.5 * side))
     return figure
 
 
@@ -82,9 +83,9 @@ def accuracy_along_sequence(section: Section, columns: int) -> Figure:
         # As grey as the cells of the heat maps that stand for the same time.
         axes.axvspan(0, panel + 0.5 if panel < length else 0, color=looks.NOT_LEARNED, linewidth=0)
         _lines(axes, section.finished, [of_method[panel] for of_method in curves])
-        accuracy_axis(axes, limits)
+        accuracy_axis(axes, limits, section.measure)
         task_axis(axes, length)
-    figure.supylabel("accuracy, % (log scale of error)", fontsize=8.5, color=looks.MUTED)
+    figure.supylabel(section.measure.axis, fontsize=8.5, color=looks.MUTED)
     figure.supxlabel("after learning task", fontsize=8.5, color=looks.MUTED)
     legend(figure, section.finished)
     return figure
@@ -131,13 +132,18 @@ def heat(axes: Axes, mean_TxT: Float64Array, limits: tuple[float, float]) -> Axe
 
 
 def write_cells(
-    axes: Axes, image: AxesImage, mean_TxT: Float64Array, digits: int, fontsize: float
+    axes: Axes,
+    image: AxesImage,
+    mean_TxT: Float64Array,
+    digits: int,
+    measure: Measure,
+    fontsize: float,
 ) -> None:
-    """Write the accuracies into the cells, in percent; faint where not learned yet."""
+    """Write the accuracies into the cells; faint where not learned yet."""
     for (row, column), value in np.ndenumerate(mean_TxT):
         (rgba,) = image.to_rgba(looks.error_scale([value]))
         ink = _ink_on(rgba) if column <= row else looks.FAINT
-        text = f"{100 * value:.{digits}f}" if math.isfinite(value) else ""
+        text = measure.text(value, digits) if math.isfinite(value) else ""
         axes.text(column, row, text, ha="center", va="center", color=ink, fontsize=fontsize)
 
 

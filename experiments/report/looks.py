@@ -99,15 +99,6 @@ def scale_ticks(floor: float, ceiling: float, most: int = 9) -> list[float]:
     return ticks[::-1]
 
 
-def percent_label(accuracy: float) -> str:
-    """An accuracy as a tick's text.
-
-    >>> [percent_label(x) for x in (0.5, 0.995, 1.0)]
-    ['50', '99.5', '100']
-    """
-    return f"{100 * accuracy:g}"
-
-
 def loss_scale(forgetting: npt.ArrayLike) -> npt.NDArray[np.float64]:
     """Where a forgetting lies on a scale that is logarithmic from a tenth of a point on.
 

@@ -49,9 +49,9 @@ def sequence_by_method(section: Section, columns: int) -> Figure:
                 style = {"linestyle": _REFERENCES[other.result.method], "linewidth": 1.3}
                 axes.plot(x, looks.error_scale(mean), color=looks.REFERENCE, **style)
         _sequence_panel(axes, method, curves[method.label])
-        accuracy_axis(axes, limits)
+        accuracy_axis(axes, limits, section.measure)
         task_axis(axes, length)
-    figure.supylabel("accuracy, % (log scale of error)", fontsize=8.5, color=looks.MUTED)
+    figure.supylabel(section.measure.axis, fontsize=8.5, color=looks.MUTED)
     figure.supxlabel("after learning task", fontsize=8.5, color=looks.MUTED)
     _sequence_legend(figure, references)
     return figure
@@ -98,20 +98,24 @@ def accuracy_matrices(section: Section, columns: int) -> Figure:
         mean_TxT = method.accuracy().mean(axis=0)
         image = heat(axes, mean_TxT, limits)
         if columns > 2 and digits is not None:
-            write_cells(axes, image, mean_TxT, digits, fontsize=6.5)
+            write_cells(axes, image, mean_TxT, digits, section.measure, fontsize=6.5)
         _number_cells(axes, length)
     placed = {"location": "top", "aspect": 40, "fraction": 0.02}
-    color_bar(figure, panels[0].images[0], panels, limits, most=8 if columns > 2 else 5, **placed)
+    most = 8 if columns > 2 else 5
+    color_bar(figure, panels[0].images[0], panels, limits, section.measure, most, **placed)
     figure.supylabel("after task", fontsize=8.5, color=looks.MUTED)
-    figure.supxlabel("accuracy on task, %", fontsize=8.5, color=looks.MUTED)
+    label = f"{section.measure.short} on task{section.measure.unit}"
+    figure.supxlabel(label, fontsize=8.5, color=looks.MUTED)
     return figure
 
 
 def _digits(section: Section) -> int | None:
     """How many decimals the cells of small matrices have room for; None where that is too few."""
-    length = len(section.tasks)
+    length, digits = len(section.tasks), section.measure.digits
     if length <= 6:
-        return 1
+        return digits - 1
+    if section.measure.factor == 1:
+        return digits - 1 if length <= 10 else None
     highest = max(float(method.accuracy().mean(axis=0).max()) for method in section.finished)
     # Without decimals, what is not 100 % must not read as if it were.
     return 0 if length <= 10 and highest < 0.995 else None

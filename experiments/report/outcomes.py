@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 
+from experiments.measures import Measure
 from experiments.report import looks, published
 from experiments.report.axes import short
 from experiments.report.sections import Method, Section
@@ -53,7 +54,7 @@ def outcomes(section: Section, columns: int) -> Figure:
             for source, of_source in quoted[row]:
                 _published(axes, row, of_source, sources.index(source), measure)
         every = [*marks, *(mark for of_row in quoted for _, mark in of_row)]
-        _axes(axes, measure, every, most_ticks=9 if columns > 2 else 6)
+        _axes(axes, measure, every, section.measure, most_ticks=9 if columns > 2 else 6)
         _rows(axes, methods, marks, measure)
     if sources:
         _legend(figure, sources)
@@ -101,7 +102,7 @@ def _scaled(value: float, measure: str) -> float:
     return float(scale(value))
 
 
-def _axes(axes: Axes, measure: str, marks: Sequence[Mark], most_ticks: int) -> None:
+def _axes(axes: Axes, measure: str, marks: Sequence[Mark], of: Measure, most_ticks: int) -> None:
     """The scale along x, around every mark and interval."""
     widths = np.nan_to_num([mark.half_width for mark in marks])
     means = np.array([mark.mean for mark in marks])
@@ -110,14 +111,14 @@ def _axes(axes: Axes, measure: str, marks: Sequence[Mark], most_ticks: int) -> N
     if measure == "average_accuracy":
         limits = looks.scale_limits(max(lowest, 0.0), min(highest, 1.0))
         ticks = looks.scale_ticks(*limits, most_ticks)
-        labels = [looks.percent_label(tick) for tick in ticks]
+        labels = [of.tick(tick) for tick in ticks]
         ends = [_scaled(limit, measure) for limit in limits]
-        axes.set_title("average accuracy, % (log scale of error)")
+        axes.set_title(of.average_axis)
     else:
         ticks = looks.loss_ticks(max(lowest, -1.0), min(highest, 1.0), most_ticks)
-        labels = [looks.percent_label(tick).replace("-", "−") for tick in ticks]
+        labels = [of.tick(tick) for tick in ticks]
         ends = [_scaled(tick, measure) for tick in (ticks[0], ticks[-1])]
-        axes.set_title("forgetting, points (log scale)")
+        axes.set_title(of.forgetting_axis)
     margin = 0.03 * (ends[1] - ends[0])
     axes.set_xlim(ends[0] - margin, ends[1] + margin)
     axes.set_xticks([_scaled(tick, measure) for tick in ticks], labels)
@@ -132,12 +133,11 @@ def _rows(axes: Axes, methods: Sequence[Method], marks: Sequence[Mark], measure:
     axes.set_ylim(len(methods) - 0.4, -0.6)
     for row in range(len(methods) - 1):
         axes.axhline(row + 0.5, color="#eceef1", linewidth=0.6)
-    digits = 2 if measure == "average_accuracy" else 3
+    of = methods[0].measure
+    write = of.text if measure == "average_accuracy" else of.change
     for row, mark in enumerate(marks):
-        # Adding 0.0 makes a negative zero a zero.
-        text = f"{round(100 * mark.mean, digits) + 0.0:.{digits}f}".replace("-", "−")
         axes.annotate(
-            text,
+            write(mark.mean),
             (1, row),
             (34, 0),
             xycoords=axes.get_yaxis_transform(),

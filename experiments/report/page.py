@@ -5,46 +5,55 @@ import inspect
 import textwrap
 from collections.abc import Sequence
 
+from experiments.measures import MAP, Measure
 from experiments.report import provenance, tables
 from experiments.report.markup import Markup, element, join
 from experiments.report.memory import memory_table
 from experiments.report.pairs import Pairs, pairs_table
 from experiments.report.pictures import Picture, Png, SectionPictures
+from experiments.report.projections import Projections, distances_table
 from experiments.report.sections import FEW, Section
 from experiments.report.strength import strength_table
 from experiments.report.stylesheet import STYLESHEET
+from experiments.report.subsets import subset_table
 
 # Nothing is fetched and nothing runs, whatever the names in the results may be.
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 
 _DEFINITIONS = (
-    "Mean over seeds ± half-width of the 95 % Student t-interval. Average accuracy is the mean "
-    "over all tasks after the last one. Forgetting is, for each task but the last, its best "
-    "accuracy before the last task minus its final one, averaged. Backward transfer is final "
-    "accuracy minus accuracy when the task was learned, averaged. Bold: best of the methods run "
+    "Mean over seeds ± half-width of the 95 % Student t-interval. {meaning}Average {short} is the "
+    "mean over all tasks after the last one. Forgetting is, for each task but the last, its best "
+    "{short} before the last task minus its final one, averaged. Backward transfer is final "
+    "{short} minus {short} when the task was learned, averaged. Bold: best of the methods run "
     "here. Published numbers are quoted from their source, not run here, and may average "
     "forgetting in another way (some print minus the backward transfer)."
 )
 
+_MEANING = {
+    MAP: "Mean average precision (MAP), a fraction, says how well pictures are found by their "
+    "facts: each fact ranks pictures, those of its own task, or where it says all facts, all. "
+}
 
 _MATRICES = (
-    "Row: after learning this task. Column: accuracy on that task, in percent, mean over "
-    "seeds. Grey: not learned yet at that time. The colours follow the logarithm of the "
-    "error, which keeps 99 and 99.5 % apart, and mean the same in all of these pictures."
+    "Row: after learning this task. Column: {what}, mean over "
+    "seeds. Grey: not learned yet at that time. The colours follow the logarithm of "
+    "{error}, and mean the same in all of these pictures."
 )
 
 
 def page(
     drawn: Sequence[tuple[Section, SectionPictures | None]],
     pairs: Sequence[tuple[Pairs, Picture | None]] = (),
+    projections: Sequence[tuple[Projections, Picture | None]] = (),
 ) -> str:
     """The whole page as HTML.
 
     Args:
       drawn: the sections, each with its pictures (None where no seed has finished).
       pairs: importances against each other, each with its picture.
+      projections: facts before and after other tasks, likewise.
     """
-    names = [section.experiment for section, _ in drawn] + [found.experiment for found, _ in pairs]
+    names = [found.experiment for found, _ in (*drawn, *pairs, *projections)]
     title = "Tasks in sequence: " + ", ".join(dict.fromkeys(names))
     head = element(
         "head",
@@ -58,12 +67,20 @@ def page(
     body = element(
         "body",
         _header(
-            [_heading(section) for section, _ in drawn] + [_pairs_heading(f) for f, _ in pairs]
+            [
+                *(_heading(section) for section, _ in drawn),
+                *(_pairs_heading(found) for found, _ in pairs),
+                *(_projections_heading(found) for found, _ in projections),
+            ]
         ),
         element(
             "main",
             [_section(n, section, pictures) for n, (section, pictures) in enumerate(drawn, 1)],
             [_pairs_section(n, *of_file) for n, of_file in enumerate(pairs, len(drawn) + 1)],
+            [
+                _projections_section(n, *of_file)
+                for n, of_file in enumerate(projections, len(drawn) + len(pairs) + 1)
+            ],
         ),
     )
     return "<!doctype html>\n" + element("html", head, "\n", body, lang="en") + "\n"
@@ -125,10 +142,13 @@ def _outcome(section: Section, pictures: SectionPictures | None) -> Markup:
         parts += [
             element("h3", "Results"),
             tables.results_table(section),
-            element("p", _DEFINITIONS, class_="note"),
+            element("p", _definitions(section.measure), class_="note"),
         ]
     if section.finished and pictures is not None:
         parts += [_figure(pictures.outcomes), _along_the_sequence(section, pictures)]
+    if pictures is not None and pictures.subsets is not None:
+        heading = element("h3", "A few facts along the sequence")
+        parts += [heading, _figure(pictures.subsets), subset_table(section)]
     if pictures is not None and pictures.memory is not None:
         parts += [element("h3", "Memory"), _figure(pictures.memory), memory_table(section)]
     if pictures is not None and pictures.importance is not None:
@@ -151,15 +171,30 @@ def _along_the_sequence(section: Section, pictures: SectionPictures) -> Markup:
     """Accuracy after each task, and as matrices."""
     many = len(section.finished) > FEW
     matrices = [_figure(p) for p in pictures.matrices] if many else _side_by_side(pictures.matrices)
+    short = section.measure.short
     heading = "Each method along the sequence" if many else "Each task along the sequence"
     return join(
         [
             element("h3", heading),
             _figure(pictures.sequence),
-            element("h3", "Accuracy matrices"),
-            element("p", _MATRICES),
+            element("h3", f"{short[:1].upper()}{short[1:]} matrices"),
+            element("p", _matrices(section.measure)),
             matrices,
         ]
+    )
+
+
+def _definitions(of: Measure) -> str:
+    """What the columns of the results mean."""
+    return _DEFINITIONS.format(meaning=_MEANING.get(of, ""), short=of.short)
+
+
+def _matrices(of: Measure) -> str:
+    """How to read the matrices."""
+    in_percent = of.factor == 100
+    return _MATRICES.format(
+        what=f"{of.name} on that task" + (", in percent" if in_percent else ""),
+        error="the error, which keeps 99 and 99.5 % apart" if in_percent else of.error,
     )
 
 
@@ -205,12 +240,30 @@ def _pairs_heading(found: Pairs) -> str:
 
 def _pairs_section(number: int, found: Pairs, picture: Picture | None) -> Markup:
     """One file of pairs."""
+    return _file_section(number, _pairs_heading(found), found, picture, pairs_table(found))
+
+
+def _projections_heading(found: Projections) -> str:
+    """The title of a section about facts before and after other tasks."""
+    return f"{found.experiment}, pictures before and after"
+
+
+def _projections_section(number: int, found: Projections, picture: Picture | None) -> Markup:
+    """One file of projections."""
+    heading = _projections_heading(found)
+    return _file_section(number, heading, found, picture, distances_table(found))
+
+
+def _file_section(
+    number: int, heading: str, found: Pairs | Projections, picture: Picture | None, rows: Markup
+) -> Markup:
+    """What an analysis has written into a file."""
     return element(
         "section",
-        element("h2", _pairs_heading(found), id=f"experiment-{number}"),
+        element("h2", heading, id=f"experiment-{number}"),
         _description(found.description),
         _figure(picture),
-        pairs_table(found),
+        rows,
         element("h3", "How it was made"),
         element("pre", element("code", found.command), tabindex=0),
         element("p", f"seed: {found.seed}"),

@@ -9,7 +9,8 @@ from typing import NamedTuple
 import matplotlib.style
 from matplotlib.figure import Figure
 
-from experiments.report import figures, looks, multiples
+from experiments.measures import Measure
+from experiments.report import figures, looks, multiples, projections, subsets
 from experiments.report.importance import importance_bars, parameters
 from experiments.report.memory import counted, memory_along_sequence, size
 from experiments.report.outcomes import outcomes
@@ -57,6 +58,7 @@ class SectionPictures(NamedTuple):
     importance: Picture | None = None
     memory: Picture | None = None
     sweeps: tuple[Picture | None, ...] = ()
+    subsets: Picture | None = None
 
 
 def section_pictures(section: Section, prefix: str) -> SectionPictures | None:
@@ -77,6 +79,7 @@ def section_pictures(section: Section, prefix: str) -> SectionPictures | None:
         _importance(section, prefix, by_method) if with_importance else None,
         _memory(section, prefix) if counted(section) else None,
         sweeps,
+        _subsets(section, prefix) if subsets.followed(section) else None,
     )
 
 
@@ -91,6 +94,17 @@ def pairs_picture(found: Pairs, prefix: str) -> Picture:
     )
 
 
+def projections_picture(found: projections.Projections, prefix: str) -> Picture:
+    """Draw pictures of facts before and after other tasks."""
+    return Picture(
+        *_both_widths(
+            lambda columns: projections.planes(found, columns), f"{prefix}-projections", columns=4
+        ),
+        projections.in_words(found),
+        found.caption,
+    )
+
+
 def files(pictures: SectionPictures | Picture | None) -> list[Png]:
     """Every file of a section's pictures, or of one picture."""
     if pictures is None:
@@ -98,7 +112,7 @@ def files(pictures: SectionPictures | Picture | None) -> list[Png]:
     if isinstance(pictures, Picture):
         return [png for png in (pictures.wide, pictures.narrow) if png is not None]
     p = pictures
-    every = [p.outcomes, p.sequence, *p.matrices, p.importance, p.memory, *p.sweeps]
+    every = [p.outcomes, p.sequence, *p.matrices, p.subsets, p.importance, p.memory, *p.sweeps]
     return [png for picture in every for png in files(picture)]
 
 
@@ -134,9 +148,9 @@ def _outcomes(section: Section, prefix: str) -> Picture:
     quoted = " Hollow marks: published numbers of the method." if section.published else ""
     return Picture(
         *_both_widths(lambda columns: outcomes(section, columns), f"{prefix}-outcomes"),
-        f"Dot plots of average accuracy and forgetting after the last task. {ends}.",
-        "Average accuracy and forgetting after the last task, the means as numbers at the right. "
-        f"Bars: 95 % t-interval over seeds.{quoted}",
+        f"Dot plots of {section.measure.average} and forgetting after the last task. {ends}.",
+        f"{_mean_measure(section.measure)} and forgetting after the last task, the means as "
+        f"numbers at the right. Bars: 95 % t-interval over seeds.{quoted}",
     )
 
 
@@ -147,11 +161,12 @@ def _sequence(section: Section, prefix: str) -> Picture:
         *_both_widths(
             lambda columns: figures.accuracy_along_sequence(section, columns), f"{prefix}-sequence"
         ),
-        f"Line charts, one per task: its accuracy after each task from when it is learned. "
+        f"Line charts, one per task: its {section.measure.name} after each task from when it is "
+        "learned. "
         f"At the end of the sequence: {ends}.",
-        "Each task's accuracy from when it is learned to the end of the sequence (grey: not "
-        "learned yet), and the mean over the tasks learned so far. Bands: 95 % t-interval over "
-        "seeds.",
+        f"Each task's {section.measure.name} from when it is learned to the end of the sequence "
+        "(grey: not learned yet), and the mean over the tasks learned so far. Bands: 95 % "
+        "t-interval over seeds.",
     )
 
 
@@ -164,8 +179,10 @@ def _sequence_by_method(section: Section, prefix: str) -> Picture:
             f"{prefix}-sequence",
             columns=4,
         ),
-        f"Line charts, one per method: mean accuracy over the tasks so far, in percent. {ends}.",
-        "Thick: mean accuracy over the tasks learned so far, with its 95 % t-interval over seeds. "
+        f"Line charts, one per method: {section.measure.name}, mean over the tasks so far"
+        f"{_in_percent(section.measure)}. {ends}.",
+        f"Thick: {section.measure.name}, mean over the tasks learned so far, with its 95 % "
+        "t-interval over seeds. "
         "Thin: each task from when it is learned (dot) to the end of the sequence. Grey: "
         "methods to compare with, the same in every panel.",
     )
@@ -181,7 +198,8 @@ def _matrices(section: Section, prefix: str) -> tuple[Picture, ...]:
                 f"{prefix}-matrix-{number}-{slug(method.label)}.png",
             ),
             None,
-            f"Heat map of the accuracy matrix of {_final_accuracies(section, method)}.",
+            f"Heat map of the {section.measure.short} matrix of "
+            f"{_final_accuracies(section, method)}.",
             _matrix_caption(method),
         )
         for number, method in enumerate(section.finished, start=1)
@@ -196,7 +214,7 @@ def _matrix_grid(section: Section, prefix: str) -> tuple[Picture, ...]:
         f"{prefix}-matrices",
         columns=4,
     )
-    alternative = f"Heat maps of the accuracy matrices. After the last task: {ends}."
+    alternative = f"Heat maps of the {section.measure.short} matrices. After the last task: {ends}."
     return (Picture(wide, narrow, alternative, "Tasks by their number in the sequence."),)
 
 
@@ -234,8 +252,18 @@ def _memory(section: Section, prefix: str) -> Picture:
     )
 
 
+def _subsets(section: Section, prefix: str) -> Picture:
+    """A few facts along the sequence."""
+    return Picture(
+        *_both_widths(lambda columns: subsets.subset_curves(section, columns), f"{prefix}-subsets"),
+        subsets.in_words(section),
+        subsets.CAPTION,
+    )
+
+
 def _sweep(sweep: Sweep, name: str) -> Picture:
     """Strength against accuracy and forgetting."""
+    of = sweep.whole.measure
     where = sweep.whole.result.config.get("evaluate_on", "test")
     ends = "; ".join(
         f"{point.label}: {_outcome_in_words(point, named=False)}"
@@ -243,33 +271,49 @@ def _sweep(sweep: Sweep, name: str) -> Picture:
     )
     return Picture(
         *_both_widths(lambda columns: strength_curves(sweep, columns), name),
-        f"Line charts of average accuracy and forgetting over strength. {ends}.",
-        "Average accuracy and forgetting after the last task over the strength with which the "
+        f"Line charts of {of.average} and forgetting over strength. {ends}.",
+        f"{_mean_measure(of)} and forgetting after the last task over the strength with which the "
         f"method holds on to earlier tasks, measured on {where} examples. Bars: 95 % t-interval "
         "over seeds.",
     )
 
 
+def _mean_measure(of: Measure) -> str:
+    """The mean over tasks, at the beginning of a caption; short forms explained."""
+    text = of.average if of.short == of.name else f"mean over tasks of {of.name}"
+    return text[:1].upper() + text[1:]
+
+
+def _in_percent(of: Measure) -> str:
+    """What the numbers are in, where that is not plain."""
+    return ", in percent" if of.factor == 100 else ""
+
+
 def _outcome_in_words(method: Method, named: bool = True) -> str:
     """A method's headline numbers."""
     found = summary(method.result)
-    words = f"{100 * found['average_accuracy'][0]:.2f} %"
+    of = method.measure
+    words = f"{of.text(found['average_accuracy'][0])}{of.symbol}"
+    if "overall" in found:
+        words += f", of all together {of.text(found['overall'][0])}"
     if "forgetting" in found:
-        words += f", forgetting {100 * found['forgetting'][0]:.3f} points"
+        points = " points" if of.points else ""
+        words += f", forgetting {of.change(found['forgetting'][0])}{points}"
     return f"{method.label} {words}" if named else words
 
 
 def _mean_along(method: Method) -> str:
     """A method's mean accuracy over the tasks so far, after each task."""
     _, mean, _ = figures.curves_of(method.accuracy())[-1]
-    return f"{method.label} " + ", ".join(f"{100 * value:.2f}" for value in mean)
+    return f"{method.label} " + ", ".join(map(method.measure.text, mean))
 
 
 def _final_accuracies(section: Section, method: Method) -> str:
     """A method's mean accuracies after the last task, in words."""
     final = method.accuracy()[:, -1].mean(axis=0)
-    pairs = zip(section.tasks, final, strict=True)
-    return f"{method.label}: " + ", ".join(f"{name} {100 * value:.2f} %" for name, value in pairs)
+    pairs = zip(section.tasks, map(section.measure.text, final), strict=True)
+    ends = (f"{name} {value}{section.measure.symbol}" for name, value in pairs)
+    return f"{method.label}: " + ", ".join(ends)
 
 
 def _matrix_caption(method: Method) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from experiments.measures import ACCURACY, MEASURES, Measure
 from experiments.report import sweeps
 from experiments.results import Result, mean_interval
 
@@ -33,6 +34,11 @@ class Method:
     index: int
     result: Result
     unfinished: tuple[int, ...]
+
+    @property
+    def measure(self) -> Measure:
+        """What its accuracies are."""
+        return MEASURES[self.result.measure]
 
     @property
     def finished(self) -> bool:
@@ -69,6 +75,7 @@ class Section:
       methods: what is compared.
       sweeps: the methods that were run with several strengths, which are in `methods` only if
         they were also run with other settings.
+      measure: what the accuracies are.
     """
 
     experiment: str
@@ -77,6 +84,7 @@ class Section:
     published: dict[str, dict[str, float]]
     methods: tuple[Method, ...]
     sweeps: tuple[Sweep, ...] = ()
+    measure: Measure = ACCURACY
 
     @property
     def finished(self) -> tuple[Method, ...]:
@@ -117,9 +125,9 @@ def interval(values: npt.ArrayLike) -> tuple[Float64Array, Float64Array]:
     return mean, half_width
 
 
-def _group(result: Result) -> tuple[str, tuple[str, ...]]:
+def _group(result: Result) -> tuple[str, tuple[str, ...], str]:
     """What the results of one section have in common."""
-    return result.experiment, tuple(result.tasks)
+    return result.experiment, tuple(result.tasks), result.measure
 
 
 def _section(
@@ -136,6 +144,7 @@ def _section(
         },
         methods=tuple(map(_method, _labels(single), single, itertools.repeat(names))),
         sweeps=tuple(map(_sweep, _sweep_labels(runs), runs, itertools.repeat(names))),
+        measure=MEASURES[results[0].measure],
     )
 
 

@@ -9,11 +9,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from experiments.measures import Measure
 from experiments.report import looks, sweeps
 from experiments.report.axes import accuracy_axis
 from experiments.report.markup import Markup, column_header, element, row_header, table
 from experiments.report.sections import Method, Sweep
-from experiments.report.tables import NOTHING, best_of, seeds_of, value_cell
+from experiments.report.tables import NOTHING, best_of, headings, seeds_of, value_cell
 from experiments.results import summary
 
 _styled = matplotlib.style.context(looks.STYLE, after_reset=True)
@@ -55,7 +56,7 @@ def strength_curves(sweep: Sweep, columns: int) -> Figure:
             for number, rate in enumerate(rates(sweep))
             for end in _line(axes, _of_rate(points, rate), places, measure, number)
         ]
-        _measure_axis(axes, measure, ends)
+        _measure_axis(axes, measure, ends, sweep.whole.measure)
         _strength_axis(axes, places)
     figure.supxlabel("strength (log scale)", fontsize=8.5, color=looks.MUTED)
     if len(rates(sweep)) > 1:
@@ -65,18 +66,19 @@ def strength_curves(sweep: Sweep, columns: int) -> Figure:
 
 def strength_table(sweep: Sweep) -> Markup:
     """Average accuracy and forgetting of each point, the best in bold."""
-    measures = {"average_accuracy": "Average accuracy, %", "forgetting": "Forgetting, points"}
+    of = sweep.whole.measure
+    measures = {name: headings(of)[name] for name in ("average_accuracy", "forgetting")}
     points = sorted(sweep.points, key=lambda point: (_strength(point), _rate(point)))
     missing = dict.fromkeys(measures, (math.nan, math.nan))
     found = [missing | (summary(p.result) if p.finished else {}) for p in points]
-    best = {name: best_of(name, [of_point[name][0] for of_point in found]) for name in measures}
+    best = {name: best_of(name, [of_point[name][0] for of_point in found], of) for name in measures}
     rows = [
         element(
             "tr",
             row_header(f"{_strength(point):g}"),
             element("td", NOTHING if math.isnan(_rate(point)) else f"{_rate(point):g}"),
             element("td", seeds_of(point)),
-            [value_cell(name, of_point[name], best[name]) for name in measures],
+            [value_cell(name, of_point[name], best[name], of) for name in measures],
         )
         for point, of_point in zip(points, found, strict=True)
     ]
@@ -101,15 +103,15 @@ def _line(
     return [*low.tolist(), *high.tolist()]
 
 
-def _measure_axis(axes: Axes, measure: str, ends: Sequence[float]) -> None:
+def _measure_axis(axes: Axes, measure: str, ends: Sequence[float], of: Measure) -> None:
     """The scale along y, around every interval."""
     if measure == "average_accuracy":
-        axes.set_title("average accuracy, % (log scale of error)")
-        accuracy_axis(axes, looks.scale_limits(max(min(ends), 0.0), min(max(ends), 1.0)))
+        axes.set_title(of.average_axis)
+        accuracy_axis(axes, looks.scale_limits(max(min(ends), 0.0), min(max(ends), 1.0)), of)
         return
-    axes.set_title("forgetting, points (log scale)")
+    axes.set_title(of.forgetting_axis)
     ticks = looks.loss_ticks(max(min(ends), -1.0), min(max(ends), 1.0))
-    labels = [looks.percent_label(tick).replace("-", "−") for tick in ticks]
+    labels = [of.tick(tick) for tick in ticks]
     places = looks.loss_scale(ticks)
     margin = 0.03 * (places[-1] - places[0])
     axes.set_yticks(places.tolist(), labels)

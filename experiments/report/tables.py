@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterable, Sequence
 
+from experiments.measures import NOTHING, Measure
 from experiments.report import looks, published
 from experiments.report.importance import importance_bars, parameters
 from experiments.report.markup import (
@@ -19,12 +20,6 @@ from experiments.report.sections import FEW, Method, Section, interval
 from experiments.results import summary
 from mas_jax import metrics
 
-NOTHING = "–"
-_MEASURES = {
-    "average_accuracy": "Average accuracy, %",
-    "forgetting": "Forgetting, points",
-    "backward_transfer": "Backward transfer, points",
-}
 _FEW_TASKS = 5
 _MISSING = (math.nan, math.nan)
 
@@ -37,15 +32,17 @@ def results_table(section: Section) -> Markup:
     """
     apart = section.crowded or len(section.tasks) > _FEW_TASKS
     tasks = tuple(range(len(section.tasks)))
-    measures = tuple(_MEASURES)
+    measures = tuple(_shown(section))
     if not apart:
         return _results(section, "After the last task", (*measures, *tasks), published_too=True)
+    of = section.measure
+    name = _capital(of.short)
     return join(
         [
             _results(section, "After the last task", measures, published_too=True),
             details(
-                "Accuracy on each task after the last one",
-                _results(section, "Accuracy on each task after the last, %", tasks, False),
+                f"{name} on each task after the last one",
+                _results(section, f"{name} on each task after the last{of.unit}", tasks, False),
             ),
         ]
     )
@@ -56,30 +53,33 @@ def _results(
 ) -> Markup:
     """A row per method and per published source that is of none; `columns` as in `_outcomes`."""
     own = {method.label: _outcomes(method) for method in section.methods}
-    best = {c: best_of(c, [of_method[c][0] for of_method in own.values()]) for c in columns}
+    of = section.measure
+    best = {c: best_of(c, [of_method[c][0] for of_method in own.values()], of) for c in columns}
     names = [method.result.method for method in section.methods]
     sources = published.sources(section.published, names) if published_too else []
     rows = []
     for method in section.methods:
-        cells = [value_cell(c, own[method.label][c], best[c]) for c in columns]
+        cells = [value_cell(c, own[method.label][c], best[c], of) for c in columns]
         quoted = published.of_method(section.published, method.result.method)
-        beside = [_quoted_cell([row.numbers for row in quoted if row.source == s]) for s in sources]
+        beside = [
+            _quoted_cell([row.numbers for row in quoted if row.source == s], of) for s in sources
+        ]
         # The published average accuracy stands next to ours.
         cells[1:1] = beside
         seeds = element("td", seeds_of(method))
         rows.append(element("tr", row_header(name_of(method)), seeds, cells))
     if published_too:
         others = published.of_none(section.published, names)
-        rows += [_published_row(s, row, columns, len(sources)) for s, row in others.items()]
+        rows += [_published_row(s, row, columns, len(sources), of) for s, row in others.items()]
     return table(caption, _results_head(section, columns, sources), rows)
 
 
 def _published_row(
-    source: str, numbers: published.Numbers, columns: Sequence[str | int], empty: int
+    source: str, numbers: published.Numbers, columns: Sequence[str | int], empty: int, of: Measure
 ) -> Markup:
     """Published numbers that belong to no method here."""
     cells = [
-        value_cell(c, _quoted(numbers, c) if isinstance(c, str) else _MISSING, None)
+        value_cell(c, _quoted(numbers, c) if isinstance(c, str) else _MISSING, None, of)
         for c in columns
     ]
     cells[1:1] = [element("td", NOTHING)] * empty
@@ -88,18 +88,18 @@ def _published_row(
     return element("tr", header, element("td", NOTHING), cells, class_="published")
 
 
-def _quoted_cell(rows: Sequence[published.Numbers]) -> Markup:
+def _quoted_cell(rows: Sequence[published.Numbers], of: Measure) -> Markup:
     """What a source published of a method: average accuracy, and below it what else there is."""
     if not rows:
         return element("td", NOTHING)
     numbers = dict(rows[0])
     mean, half_width = _quoted(numbers, "average_accuracy")
-    below = [f"± {_number(half_width, 2)}"] if math.isfinite(half_width) else []
+    below = [f"± {of.text(half_width)}"] if math.isfinite(half_width) else []
     for name in ("forgetting", "backward_transfer"):
         if name in numbers:
-            below.append(f"{name.replace('_', ' ')} {_number(numbers[name], _digits(name))}")
+            below.append(f"{name.replace('_', ' ')} {of.change(numbers[name])}")
     lines = [element("span", line, class_="interval") for line in below]
-    return element("td", _number(mean, 2), lines, class_="published")
+    return element("td", of.text(mean), lines, class_="published")
 
 
 def _quoted(numbers: published.Numbers, measure: str) -> tuple[float, float]:
@@ -108,12 +108,12 @@ def _quoted(numbers: published.Numbers, measure: str) -> tuple[float, float]:
 
 
 def seeds_table(section: Section) -> Markup:
-    """Average accuracy, forgetting and wall time of every seed."""
+    """Average accuracy (or what is measured), forgetting and wall time of every seed."""
     if section.crowded:
         return details("Every seed", _seeds_by_method(section))
     numbers = {method.label: _per_seed(method) for method in section.finished}
     seeds = sorted({seed for of_method in numbers.values() for seed in of_method})
-    measures = ("accuracy, %", "forgetting", "seconds")
+    measures = (f"{section.measure.short}{section.measure.unit}", "forgetting", "seconds")
     head = [
         [
             column_header("Seed", rowspan=2),
@@ -146,7 +146,9 @@ def _seeds_by_method(section: Section) -> Markup:
         cells = [numbers[method.label].get(seed) for seed in seeds]
         rows.append(element("tr", row_header(name_of(method)), map(_seed_cell, cells)))
     head = [column_header("Method"), *(column_header(f"seed {seed}") for seed in seeds)]
-    return table("Accuracy, % (forgetting, points; seconds) of every seed", [head], rows)
+    of = section.measure
+    measures = f"{_capital(of.short)}{of.unit} (forgetting{of.points}; seconds)"
+    return table(f"{measures} of every seed", [head], rows)
 
 
 def _seed_cell(texts: list[str] | None) -> Markup:
@@ -191,7 +193,8 @@ def _per_seed(method: Method) -> dict[int, list[str]]:
         forgetting = metrics.forgetting(matrix) if len(matrix) > 1 else math.nan
         seconds = sum(sum(row.values()) for row in record.seconds)
         accuracy = metrics.average_accuracy(matrix)
-        cells[record.seed] = [_number(accuracy, 2), _number(forgetting, 3), f"{seconds:.1f}"]
+        of = method.measure
+        cells[record.seed] = [of.text(accuracy), of.change(forgetting), f"{seconds:.1f}"]
     return cells
 
 
@@ -207,18 +210,22 @@ def _results_head(
     section: Section, columns: Sequence[str | int], sources: Sequence[str]
 ) -> list[list[Markup]]:
     """The measures, and in a second row the tasks under a heading of their own."""
-    names = ["Method", "Seeds", *(_MEASURES[c] for c in columns if isinstance(c, str))]
-    names[3:3] = [f"Published by {source}, %" for source in sources]
+    of = section.measure
+    names = ["Method", "Seeds", *(headings(of)[c] for c in columns if isinstance(c, str))]
+    names[3:3] = [f"Published by {source}{of.unit}" for source in sources]
     tasks = [column_header(section.tasks[c]) for c in columns if isinstance(c, int)]
     if not tasks:
         return [[column_header(name) for name in names]]
-    group = group_header("Accuracy on each task, %", colspan=len(tasks))
+    heading = f"{_capital(of.short)} on each task{of.unit}"
+    group = group_header(heading, colspan=len(tasks))
     return [[*(column_header(name, rowspan=2) for name in names), group], tasks]
 
 
 def _outcomes(method: Method) -> dict[str | int, tuple[float, float]]:
     """Mean and half-width of each measure and, by its position, of each task's final accuracy."""
-    outcomes: dict[str | int, tuple[float, float]] = dict.fromkeys(_MEASURES, _MISSING)
+    outcomes: dict[str | int, tuple[float, float]] = dict.fromkeys(
+        headings(method.measure), _MISSING
+    )
     if not method.finished:
         return outcomes | dict.fromkeys(range(len(method.result.tasks)), _MISSING)
     mean_T, half_width_T = interval(method.accuracy()[:, -1])
@@ -231,37 +238,49 @@ def seeds_of(method: Method) -> str:
     return str(len(method.result.seeds)) if method.finished else "none finished"
 
 
-def best_of(column: str | int, means: Iterable[float]) -> str | None:
+def best_of(column: str | int, means: Iterable[float], of: Measure) -> str | None:
     """The best of `means` as it is printed; None where there is nothing to be better than."""
     known = [mean for mean in means if math.isfinite(mean)]
     if len(known) < 2:
         return None
-    return _number(min(known) if column == "forgetting" else max(known), _digits(column))
+    return _text(column, min(known) if column == "forgetting" else max(known), of)
 
 
-def value_cell(column: str | int, value: tuple[float, float], best: str | None) -> Markup:
-    """Mean and half-width, in percent; bold where it is the best, ties as printed included."""
+def value_cell(
+    column: str | int, value: tuple[float, float], best: str | None, of: Measure
+) -> Markup:
+    """Mean and half-width; bold where it is the best, ties as printed included."""
     mean, half_width = value
-    text = _number(mean, _digits(column))
+    text = _text(column, mean, of)
     shown = element("strong", text) if text == best else element("span", text)
     if not math.isfinite(half_width):
         return element("td", shown)
-    width = f"± {_number(half_width, _digits(column))}"
+    width = f"± {_text(column, half_width, of)}"
     return element("td", shown, element("span", width, class_="interval"))
 
 
-def _digits(column: str | int) -> int:
-    """How many decimals a column of the results has: good methods forget hundredths of a point."""
-    return 3 if column in ("forgetting", "backward_transfer") else 2
+def headings(of: Measure) -> dict[str, str]:
+    """The headline metrics' columns."""
+    return {
+        "average_accuracy": f"{_capital(of.average)}{of.unit}",
+        "overall": f"{_capital(of.overall)}{of.unit}",
+        "forgetting": f"Forgetting{of.points}",
+        "backward_transfer": f"Backward transfer{of.points}",
+    }
 
 
-def _number(fraction: float, digits: int) -> str:
-    """A fraction in percent.
+def _shown(section: Section) -> list[str]:
+    """The headline metrics that the section shows: "overall" where any method has it."""
+    found = [summary(method.result) for method in section.finished]
+    has_overall = any("overall" in of_method for of_method in found)
+    return [name for name in headings(section.measure) if name != "overall" or has_overall]
 
-    >>> [_number(x, 2) for x in (0.99214, -0.0008, -0.00001, float("nan"))]
-    ['99.21', '−0.08', '0.00', '–']
-    """
-    if not math.isfinite(fraction):
-        return NOTHING
-    # Adding 0.0 makes a negative zero a zero.
-    return f"{round(100 * fraction, digits) + 0.0:.{digits}f}".replace("-", "−")
+
+def _text(column: str | int, value: float, of: Measure) -> str:
+    """A value as its column has it."""
+    return (of.change if column in ("forgetting", "backward_transfer") else of.text)(value)
+
+
+def _capital(text: str) -> str:
+    """`text` with a capital letter before it."""
+    return text[:1].upper() + text[1:]

@@ -4,14 +4,23 @@ from pathlib import Path
 
 from experiments import results
 from experiments.methods import METHODS
-from experiments.report import pairs
+from experiments.report import pairs, projections
 from experiments.report.page import page
-from experiments.report.pictures import files, pairs_picture, section_pictures, slug
+from experiments.report.pictures import (
+    files,
+    pairs_picture,
+    projections_picture,
+    section_pictures,
+    slug,
+)
 from experiments.report.sections import sections
 
 
 def write_report(directory: Path, out: Path | None = None) -> Path:
-    """Make the page and the pictures of every result and file of pairs below `directory`.
+    """Make the page and the pictures of every result below `directory`.
+
+    Files of pairs (`experiments.analyses.importance_data`) and of projections
+    (`experiments.analyses.fact_embeddings`) have sections of their own, after those.
 
     The page is one file that needs nothing else: pictures and style are inside it. The same
     pictures lie beside it as PNG files. The same results give the same bytes.
@@ -24,11 +33,11 @@ def write_report(directory: Path, out: Path | None = None) -> Path:
       The page's path, `out`/index.html.
 
     Raises:
-      FileNotFoundError: there is no result and no file of pairs below `directory`.
+      FileNotFoundError: there is no result and no such file below `directory`.
       ValueError: a file is not one of this version (named), or does not hold together.
     """
-    compared = pairs.read_all(directory)
-    alone = compared and not any(directory.rglob(results.FILE_NAME))
+    compared, projected = pairs.read_all(directory), projections.read_all(directory)
+    alone = (compared or projected) and not any(directory.rglob(results.FILE_NAME))
     parts = sections([] if alone else results.read_all(directory, tuple(METHODS)))
     drawn = [
         (section, section_pictures(section, f"{number}-{slug(section.experiment)}"))
@@ -38,11 +47,15 @@ def write_report(directory: Path, out: Path | None = None) -> Path:
         (found, pairs_picture(found, f"{number}-{slug(found.experiment)}"))
         for number, found in enumerate(compared, start=len(parts) + 1)
     ]
+    placed = [
+        (found, projections_picture(found, f"{number}-{slug(found.experiment)}"))
+        for number, found in enumerate(projected, start=len(parts) + len(compared) + 1)
+    ]
     out = directory / "report" if out is None else out
     out.mkdir(parents=True, exist_ok=True)
-    for _, pictures in [*drawn, *scattered]:
+    for _, pictures in [*drawn, *scattered, *placed]:
         for png in files(pictures):
             (out / png.file_name).write_bytes(png.content)
     path = out / "index.html"
-    path.write_text(page(drawn, scattered), encoding="utf-8")
+    path.write_text(page(drawn, scattered, placed), encoding="utf-8")
     return path
