@@ -78,8 +78,8 @@ class SequenceConfig(abc.ABC):
     """Steps that count as one pass, for all tasks the same; smaller ones are gone through several
     times. If not given, an epoch is one pass."""
     head_warmup_epochs: int = 0
-    """Before them, passes in which the new task's head alone is trained, everything else frozen. One
-    head that is all tasks' (--scenario domain, class) is new before the first task alone."""
+    """Before them, passes in which the new task's head alone is trained, everything else frozen.
+    One head for all tasks (--scenario domain, class) is new before the first task alone."""
     batch_size: int
     """Examples per training step."""
     optimizer: Literal["sgd", "adam"] = "sgd"
