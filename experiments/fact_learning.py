@@ -50,12 +50,15 @@ class FactLearning(PictureConfig):
     data: Literal["actions40", "sixds"] = "actions40"
     """The pictures: Stanford 40 Actions, or the paper's 6DS from a table of one's own."""
     head_warmup_epochs: int = 40
+    epochs: int = 4
+    batch_size: int = 32
+    learning_rate: float = 1e-4
     num_tasks: int = 2
     """Into how many tasks the facts are cut."""
     split_seed: int = 0
     """Draws which facts are of which task, the same for all seeds of the network."""
     class_accuracy: bool = True
-    per_class: int | None = None
+    per_class: int | None = 20
     """Training pictures of each fact, the first in the set's order; all, if not given."""
 
     def __post_init__(self) -> None:
@@ -65,7 +68,7 @@ class FactLearning(PictureConfig):
                 f"--scenario must be class for facts, which share every output, got {self.scenario}"
             )
         if self.data == "sixds" and self.per_class:
-            raise ValueError("--per-class is for stand-ins; 6DS is taken whole")
+            raise ValueError("--per-class is for stand-ins; 6DS is taken whole: --per-class None")
 
     def first_facts(self) -> tuple[Fact, ...]:
         """Facts that must be in the first task."""

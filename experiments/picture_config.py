@@ -41,10 +41,10 @@ class PictureConfig(SequenceConfig):
     """Learning rate of heads that are warmed up."""
     head_warmup_epochs: int = 20
     """Passes in which the new task's head alone is trained on what the trunk makes of pictures."""
-    epochs: int = 10
+    epochs: int = 3
     batch_size: int = 64
     optimizer: Literal["sgd", "adam"] = "adam"
-    learning_rate: float = 1e-4
+    learning_rate: float = 5e-5
     seeds: int = 3
 
     def __post_init__(self) -> None:
