@@ -22,8 +22,8 @@ DESCRIPTION = """Section 5.1 of the paper: a network that knows ImageNet learns 
 
 STRENGTHS = {"mas": 10.0, "lmas": 10.0, "alpha": 10.0, "ewc": 1e4, "si": 1e7, "l2": 1e4, "imm": 1e4}
 """Chosen by `tune flowers_scenes` on held-out training examples, one seed a point, for mas (0.1 to
-1000), lmas (0.001 to 10), ewc (100 to 1e5), l2 (10 to 1e4) and si (10 to 1e7); alpha has that of mas,
-and IMM that of l2. LwF and EBLL keep their papers' 1."""
+1000), lmas (0.001 to 10), ewc (100 to 1e5), l2 (10 to 1e4) and si (10 to 1e7); alpha has that of
+mas, and IMM that of l2. LwF and EBLL keep their papers' 1."""
 
 
 def _methods() -> dict[str, Method]:
