@@ -50,15 +50,14 @@ class FactLearning(PictureConfig):
     data: Literal["actions40", "sixds"] = "actions40"
     """The pictures: Stanford 40 Actions, or the paper's 6DS from a table of one's own."""
     head_warmup_epochs: int = 40
-    epochs: int = 4
+    head_rate: float = 1e-3
     batch_size: int = 32
-    learning_rate: float = 1e-4
     num_tasks: int = 2
     """Into how many tasks the facts are cut."""
     split_seed: int = 0
     """Draws which facts are of which task, the same for all seeds of the network."""
     class_accuracy: bool = True
-    per_class: int | None = 20
+    per_class: int | None = 25
     """Training pictures of each fact, the first in the set's order; all, if not given."""
 
     def __post_init__(self) -> None:

@@ -58,10 +58,17 @@ class MLP(nn.Module):
 
 
 class MultiHead(nn.Module):
-    """A trunk that all tasks share, and their heads side by side in one linear layer."""
+    """A trunk that all tasks share, and their heads side by side in one linear layer.
+
+    Attributes:
+      trunk: what all tasks share.
+      num_outputs: of all heads.
+      standardised: whether each sample's features are brought to mean 0 and variance 1 before.
+    """
 
     trunk: nn.Module
     num_outputs: int
+    standardised: bool = False
 
     def setup(self) -> None:
         self.heads = nn.Dense(self.num_outputs)
@@ -75,7 +82,7 @@ class MultiHead(nn.Module):
         return self.trunk(inputs, train=train)  # pyright: ignore[reportCallIssue]
 
     def classify(self, features: jax.Array) -> jax.Array:
-        return self.heads(features)
+        return self.heads(jax.nn.standardize(features) if self.standardised else features)
 
 
 @dataclasses.dataclass(frozen=True)

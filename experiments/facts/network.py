@@ -10,7 +10,7 @@ import numpy as np
 
 import mas_jax
 from experiments.facts.embeddings import FactTargets
-from experiments.networks import Accuracy, Batch, Network
+from experiments.networks import Accuracy, Batch, MultiHead, Network
 
 NUM_PARTS = 3
 """Subject, predicate and object."""
@@ -31,7 +31,7 @@ class Facts:
 class FactNetwork(Network):
     """From a picture to the vectors of a subject, a predicate and an object.
 
-    Loss of a picture: Σ_part present · ‖F_part(x) − v_part‖², the squared distance to the vectors
+    A linear layer from the trunk's features, brought to mean 0 and variance 1. Loss of a picture: Σ_part present · ‖F_part(x) − v_part‖², the squared distance to the vectors
     of its fact. Answered right is what lies nearest to its own fact. What `accuracy` measures is
     the retrieval of pictures by facts: the mean average precision, as
     `experiments.facts.retrieval.retrieval_map`, for each task and each fact among the task's own
@@ -47,6 +47,12 @@ class FactNetwork(Network):
     @property
     def num_outputs(self) -> int:
         return self.facts.targets.vectors[0].size
+
+    @property
+    def module(self) -> MultiHead:
+        # Word vectors have a length of about 1, features one that depends on the trunk (70 for Tiny
+        # Darknet): without this, heads begin with a loss in the thousands.
+        return MultiHead(self.trunk, self.num_outputs, standardised=True)
 
     def visible(self, tasks: jax.Array) -> jax.Array:
         return jnp.ones((len(tasks), self.num_outputs), bool)
