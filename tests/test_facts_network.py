@@ -40,6 +40,15 @@ def test_outputs_are_three_vectors_and_all_of_the_network_is_shared() -> None:
     )
 
 
+def test_features_have_mean_0_and_variance_1_before_the_linear_layer() -> None:
+    features = np.asarray(NETWORK.features(PARAMS, BATCH), np.float64)
+    assert not np.allclose(features.mean(axis=1), 0, atol=1e-2)
+    centred = features - features.mean(axis=1, keepdims=True)
+    standardised = centred / np.sqrt((centred**2).mean(axis=1, keepdims=True) + 1e-5)
+    expected = standardised @ np.asarray(PARAMS["heads"]["kernel"]) + PARAMS["heads"]["bias"]
+    np.testing.assert_allclose(said().reshape(9, 6), expected, atol=1e-5)
+
+
 def test_the_loss_is_the_squared_distance_to_the_parts_that_the_fact_has() -> None:
     losses, hits = NETWORK.losses(NETWORK.all_outputs(PARAMS, BATCH), BATCH.tasks, LABELS)
     for row, label in enumerate(LABELS):
