@@ -45,7 +45,8 @@ def test_features_have_mean_0_and_variance_1_before_the_linear_layer() -> None:
     assert not np.allclose(features.mean(axis=1), 0, atol=1e-2)
     centred = features - features.mean(axis=1, keepdims=True)
     standardised = centred / np.sqrt((centred**2).mean(axis=1, keepdims=True) + 1e-5)
-    expected = standardised @ np.asarray(PARAMS["heads"]["kernel"]) + PARAMS["heads"]["bias"]
+    kernel, bias = (np.asarray(PARAMS["heads"][name]) for name in ("kernel", "bias"))
+    expected = standardised @ kernel + bias
     np.testing.assert_allclose(said().reshape(9, 6), expected, atol=1e-5)
 
 
