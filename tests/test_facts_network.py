@@ -41,12 +41,10 @@ def test_outputs_are_three_vectors_and_all_of_the_network_is_shared() -> None:
 
 
 def test_features_have_mean_0_and_variance_1_before_the_linear_layer() -> None:
-    features = np.asarray(NETWORK.features(PARAMS, BATCH), np.float64)
+    features = np.asarray(NETWORK.features(PARAMS, BATCH))
     assert not np.allclose(features.mean(axis=1), 0, atol=1e-2)
-    centred = features - features.mean(axis=1, keepdims=True)
-    standardised = centred / np.sqrt((centred**2).mean(axis=1, keepdims=True) + 1e-5)
     kernel, bias = (np.asarray(PARAMS["heads"][name]) for name in ("kernel", "bias"))
-    expected = standardised @ kernel + bias
+    expected = standardised(features) @ kernel + bias
     np.testing.assert_allclose(said().reshape(9, 6), expected, atol=1e-5)
 
 
@@ -109,6 +107,12 @@ def test_nothing_relevant_is_not_a_number() -> None:
     assert np.isnan(average_precision(jnp.arange(3.0), np.zeros(3, bool), np.ones(3, bool)))
 
 
+def standardised(features: np.ndarray) -> np.ndarray:
+    """Each row with mean 0 and variance 1, in float64."""
+    centred = features - np.mean(features, axis=1, keepdims=True, dtype=np.float64)
+    return centred / np.sqrt((centred**2).mean(axis=1, keepdims=True) + 1e-5)
+
+
 class Linear(nn.Module):
     """Features that are the inputs, so that the heads' Fisher information is known."""
 
@@ -128,14 +132,15 @@ def fisher(labels: str, batch: object, weights: np.ndarray | None = None) -> np.
 
 
 def test_fisher_information_of_a_linear_network() -> None:
-    # F_o = Σ_i x_i w_io, and y ~ N(F, 1): F_io = E x_i², whatever the output.
-    expected = np.square(INPUTS.astype(np.float64)).mean(axis=0)[:, None].repeat(6, 1)
+    # F_o = Σ_i z_i w_io of standardised z, and y ~ N(F, 1): F_io = E z_i², whatever the output.
+    features = standardised(INPUTS)
+    expected = np.square(features).mean(axis=0)[:, None].repeat(6, 1)
     np.testing.assert_allclose(fisher("exact", BATCH), expected, rtol=1e-5)
-    # Empirically E x_i² (v_o − F_o)², and 0 where the fact lacks the part.
-    outputs = INPUTS.astype(np.float64) @ np.full((3, 6), 0.25)
+    # Empirically E z_i² (v_o − F_o)², and 0 where the fact lacks the part.
+    outputs = features @ np.full((3, 6), 0.25)
     missing = (TARGETS.vectors[LABELS] * PRESENT[LABELS][..., None]).reshape(9, 6) - outputs
     missing *= PRESENT[LABELS].repeat(2, axis=1)
-    expected = (INPUTS[:, :, None].astype(np.float64) ** 2 * missing[:, None] ** 2).mean(axis=0)
+    expected = (features[:, :, None] ** 2 * missing[:, None] ** 2).mean(axis=0)
     np.testing.assert_allclose(
         fisher("empirical", (BATCH, jnp.asarray(LABELS))), expected, rtol=1e-4
     )
@@ -145,5 +150,5 @@ def test_sampled_fisher_information_is_exact_on_average() -> None:
     many = Batch(jnp.tile(BATCH.inputs, (400, 1)), jnp.tile(BATCH.tasks, 400))
     keys = jax.random.split(jax.random.key(3), 3600)
     exact = fisher("exact", BATCH)
-    # Squares of 3,600 draws have a standard error of √(2/3600), weighted by x⁴: five are < 20 %.
+    # Squares of 3,600 draws have a standard error of √(2/3600), weighted by z⁴: five are < 20 %.
     np.testing.assert_allclose(fisher("sampled", (many, keys)), exact, rtol=0.2)
