@@ -61,6 +61,8 @@ class FactLearning(PictureConfig):
     class_accuracy: bool = True
     per_class: int | None = 25
     """Training pictures of each fact, the first in the set's order; all, if not given."""
+    test_per_class: int | None = 30
+    """Test pictures of each fact, likewise."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -68,8 +70,11 @@ class FactLearning(PictureConfig):
             raise ValueError(
                 f"--scenario must be class for facts, which share every output, got {self.scenario}"
             )
-        if self.data == "sixds" and self.per_class:
-            raise ValueError("--per-class is for stand-ins; 6DS is taken whole: --per-class None")
+        if self.data == "sixds" and (self.per_class or self.test_per_class):
+            raise ValueError(
+                "--per-class and --test-per-class are for stand-ins; 6DS is taken whole: give None "
+                "to both"
+            )
 
     def first_facts(self) -> tuple[Fact, ...]:
         """Facts that must be in the first task."""
@@ -194,6 +199,7 @@ def _pictures(config: FactLearning) -> PictureSplits:
         config.data_dir,
         side=config.kept_side,
         per_class=config.per_class,
+        test_per_class=config.test_per_class,
         skip_damaged=config.skip_damaged,
         any_copy=config.any_copy,
     )
