@@ -35,9 +35,6 @@ FAILURES = (
 )
 """What ends a command with its text alone."""
 
-FIRST_TASK = "first_task"
-"""The folder within --out where the first task is learned for several runs."""
-
 
 class Session(NamedTuple):
     """What a command is carried out with."""
@@ -155,6 +152,9 @@ def _plan(
     plain = runs.plain_config(config) if share_first_task else None
     tasks = _tasks(name, config, session.console)
     devices.from_first(lambda: runs.check(config, methods, tasks, out))
+    if plain is not None:
+        first = out / runs.FIRST_TASK
+        devices.from_first(lambda: runs.check(plain, (runs.PLAIN,), tasks, first))
     return Plan(name, config, methods, tasks, out, plain)
 
 
@@ -163,7 +163,7 @@ def _run_all(plan: Plan, session: Session) -> None:
     name, config, methods, tasks, out, plain = plan
     first = None
     if plain is not None:
-        first = out / FIRST_TASK
+        first = out / runs.FIRST_TASK
         _run(name, plain, runs.PLAIN, tasks, first, session, stop_after=1)
     measured = [_run(name, config, method, tasks, out, session, first=first) for method in methods]
     session.console.print(tables.comparison(measured, session.console.width))
@@ -194,7 +194,7 @@ def _tune(command: Tune[Any], session: Session) -> None:
     measured = []
     for candidate in grid:
         rate = candidate.config.learning_rate
-        first = out / FIRST_TASK / f"learning_rate={rate:g}"
+        first = out / runs.FIRST_TASK / f"learning_rate={rate:g}"
         plain = dataclasses.replace(command.config, learning_rate=rate)
         _run(name, plain, command.method, tasks, first, session, stop_after=1)
         folder = out / candidate.name

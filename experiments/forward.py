@@ -70,4 +70,5 @@ def _asking(network: Network, mesh: Mesh | None, question: Question) -> Loop:
         del weights, number
         return carry, question(network, params, devices.divided(mesh, batch))
 
-    return make_loop(step, stepwise=network.stepwise)
+    options = {} if mesh is None else {"out_shardings": devices.whole_on(mesh)}
+    return make_loop(step, stepwise=network.stepwise, **options)

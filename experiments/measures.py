@@ -4,6 +4,7 @@ import math
 from typing import Any, NamedTuple
 
 NOTHING = "–"
+"""A cell of what there is no number for."""
 
 
 class Measure(NamedTuple):

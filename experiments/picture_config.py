@@ -10,7 +10,7 @@ import flax.linen as nn
 
 from experiments import trunks
 from experiments.config import SequenceConfig
-from experiments.data import archives
+from experiments.data import archives, stand_ins
 from experiments.data.types import Task
 from experiments.networks import Network
 from experiments.views import Views
@@ -76,6 +76,10 @@ class PictureConfig(SequenceConfig):
         if self.weights == "random":
             return {}
         return {"weights": digest(found.path_of(self.backbone, self.data_dir))}
+
+    def unknown_archive(self, name: str) -> bool:
+        """Whether the archive of a stand-in may be another than the one that is known."""
+        return name in stand_ins.ARCHIVES and (self.any_copy or self.skip_damaged)
 
     def network(self, heads: tuple[tuple[bool, ...], ...], tasks: Sequence[Task]) -> Network:
         del tasks

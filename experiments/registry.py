@@ -86,6 +86,8 @@ EXPERIMENTS: dict[str, Experiment] = {
     ),
     "facts_2": Experiment(fact_learning.FactLearning(), fact_learning.tasks),
     "facts_4": Experiment(fact_learning.FactLearning4(), fact_learning.tasks),
+    "facts_2_published": Experiment(fact_learning.FactLearningPublished(), fact_learning.tasks),
+    "facts_4_published": Experiment(fact_learning.FactLearningPublished4(), fact_learning.tasks),
     "facts_adaptation": Experiment(
         fact_learning.FactAdaptation(), fact_learning.tasks, facts_adaptation.compared
     ),

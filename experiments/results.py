@@ -79,6 +79,8 @@ class Result:
       machine: what they ran on, likewise.
       seeds: one record per seed, some perhaps not finished.
       measure: what "accuracy" in the records is, a name of `experiments.measures`.
+      skipped: for each task how many of its pictures could not be read and were left out, where
+        that was asked for; empty in records from before it was kept.
     """
 
     experiment: str
@@ -92,6 +94,7 @@ class Result:
     machine: dict[str, Any]
     seeds: tuple[SeedRecord, ...]
     measure: str = "accuracy"
+    skipped: tuple[int, ...] = ()
 
 
 def histogram(values: Any, bins_per_decade: int = 4) -> dict[str, Any]:
@@ -213,9 +216,9 @@ def read(path: Path) -> Result:
         if content.pop("format") != FORMAT:
             raise ValueError("it was written in another format than this version reads")
         seeds = tuple(seed_record(record) for record in content.pop("seeds"))
-        tasks = tuple(content.pop("tasks"))
+        tasks, skipped = tuple(content.pop("tasks")), tuple(content.pop("skipped", ()))
         content["measure"] = measures.recorded(content)
-        return Result(**content, tasks=tasks, seeds=seeds)
+        return Result(**content, tasks=tasks, seeds=seeds, skipped=skipped)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{path} is not a result of this version: {error}") from error
 

@@ -24,6 +24,8 @@ SETTINGS_FILE = "settings.json"
 """Which settings a method's folder is a run of."""
 PLAIN = "finetune"
 """The method that learns the first task for others."""
+FIRST_TASK = "first_task"
+"""The folder within that of a run where the first task is learned for all methods."""
 
 
 def method_of(config: SequenceConfig, name: str) -> Method:
@@ -93,6 +95,7 @@ def run(
         machine={},
         seeds=(),
         measure=config.measure,
+        skipped=tuple(task.skipped for task in tasks),
     )
     made = results.provenance(command, mesh)
 

@@ -1,4 +1,4 @@
-"""Training and evaluation: one compiled loop per epoch over examples held on the device."""
+"""Training and evaluation over examples held on the device, in loops of batches."""
 
 import functools
 from collections.abc import Callable
@@ -38,7 +38,7 @@ class EpochInfo(NamedTuple):
 
 
 class Learner(NamedTuple):
-    """Compiled functions for one network and one optimizer."""
+    """Functions for one network and one optimizer, compiled as `experiments.loops` says."""
 
     init: Callable[[jax.Array, DeviceExamples], Any]
     init_optimizer: Callable[[Any], Any]
@@ -61,7 +61,7 @@ def make_learner(
     steps_per_epoch: int | None = None,
     mesh: Mesh | None = None,
 ) -> Learner:
-    """Build the training and evaluation functions, each compiled once per shape of its data.
+    """Build the training and evaluation functions: programs, or calls of one where `stepwise`.
 
     On a mesh each device computes what its share of a batch's rows adds to the gradient;
     parameters and the optimizer's state are the same on all.
@@ -92,7 +92,8 @@ def make_learner(
     ) -> tuple[Any, Any, EpochInfo]:
         # With their dtype: a Python number's would be a weak one, and the second epoch compile.
         rates = jax.tree.map(lambda rate: jnp.asarray(rate, jnp.float32), rates)
-        opt_state = with_rates(opt_state, rates)
+        # Copies: the state is given away at each step, and the rates go to all of them.
+        opt_state = with_rates(opt_state, jax.tree.map(jnp.copy, rates))
         for_order, for_steps = key, jax.random.fold_in(key, 1)
         (params, opt_state), sums = loop(
             (params, opt_state),
@@ -132,14 +133,15 @@ def make_learner(
         known = examples.batch.tasks, examples.labels, features
         return make_loop(head_step, stepwise=False)(carry, *batches(key, examples), known)[0]
 
-    whole = (lambda fn, **_: fn) if network.stepwise else compiled
+    # What calls compiled steps from the host is itself Python.
+    unless_stepwise = (lambda fn, **_: fn) if network.stepwise else compiled
     return Learner(
         init=compiled(lambda key, examples: network.init(key, examples.batch)),
         init_optimizer=optimizer.init if mesh is None else compiled(optimizer.init),
-        train_epoch=whole(train_epoch, donate_argnums=(0, 1)),
-        features=whole(functools.partial(all_features, network, mesh)),
+        train_epoch=unless_stepwise(train_epoch, donate_argnums=(0, 1)),
+        features=unless_stepwise(functools.partial(all_features, network, mesh)),
         warm_up_heads=compiled(warm_up_heads),
-        accuracy=whole(functools.partial(_accuracy, network, mesh)),
+        accuracy=unless_stepwise(functools.partial(_accuracy, network, mesh)),
     )
 
 

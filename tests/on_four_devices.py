@@ -1,5 +1,6 @@
 """Experiments on a mesh of four devices: run by test_devices.py, which makes these."""
 
+import dataclasses
 import functools
 import re
 from pathlib import Path
@@ -13,11 +14,20 @@ import mas_jax
 from experiments import checkpoint, devices, results, sequence
 from experiments.methods import Method, Stage
 from experiments.methods.anchored import importance_compiled
+from experiments.networks import Network
 from experiments.results import SeedRecord
 from experiments.sequence import Epoch
 from experiments.setup import Setup, prepare
 from experiments.training import Rates, Recorded
 from tests import tiny
+
+
+class Stepwise(tiny.Tiny):
+    """The same, its steps called from the host."""
+
+    def network(self, heads: Any, tasks: Any) -> Network:
+        return dataclasses.replace(super().network(heads, tasks), stepwise=True)
+
 
 MESHES = {"one": None, "all": devices.all_devices()}
 
@@ -27,9 +37,11 @@ class StopError(Exception):
 
 
 @functools.cache
-def prepared(method: str, devices_used: str, batch_size: int = 16) -> Setup:
+def prepared(
+    method: str, devices_used: str, batch_size: int = 16, config_class: type[tiny.Tiny] = tiny.Tiny
+) -> Setup:
     """Compiled once for all tests."""
-    config = tiny.Tiny(batch_size=batch_size)
+    config = config_class(batch_size=batch_size)
     return prepare(config, config.methods[method], tiny.tasks(), MESHES[devices_used])
 
 
@@ -74,10 +86,13 @@ def test_there_are_four_devices() -> None:
 
 
 # Four devices can share 16 rows equally, and 13 not.
+@pytest.mark.parametrize("config_class", [tiny.Tiny, Stepwise])
 @pytest.mark.parametrize("batch_size", [16, 13])
-def test_all_devices_learn_what_one_learns(tmp_path: Path, batch_size: int) -> None:
+def test_all_devices_learn_what_one_learns(
+    tmp_path: Path, batch_size: int, config_class: type[tiny.Tiny]
+) -> None:
     for used in MESHES:
-        setup = prepared("mas", used, batch_size)
+        setup = prepared("mas", used, batch_size, config_class)
         sequence.learn(setup, 0, tmp_path / used, lambda _: None)
     assert_same_run(tmp_path / "all", tmp_path / "one")
 

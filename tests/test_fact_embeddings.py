@@ -58,7 +58,14 @@ class SmallFacts(fact_learning.FactLearning):
 
     def network(self, heads: Any, tasks: Any) -> FactNetwork:
         del tasks
-        return FactNetwork(self.trunk(), heads, self.scenario, self.views(), facts=Facts(TARGETS))
+        return FactNetwork(
+            self.trunk(),
+            heads,
+            self.scenario,
+            self.views(),
+            stepwise=True,
+            facts=Facts(TARGETS),
+        )
 
     def first_facts(self) -> tuple[Fact, ...]:
         return FACTS[2:3]

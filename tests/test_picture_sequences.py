@@ -110,17 +110,20 @@ class Scanned(Small):
         return dataclasses.replace(super().network(heads, tasks), stepwise=False)
 
 
-@pytest.mark.parametrize("name", ["ewc", "lwf", "mas"])
+@pytest.mark.parametrize("name", ["ebll", "ewc", "lwf", "mas", "si"])
 def test_steps_from_the_host_learn_what_a_compiled_loop_learns(name: str, tmp_path: Path) -> None:
     runs = []
     for config in (Small(), Scanned()):
-        setup = prepare(config, METHODS[name], TASKS)
+        setup = prepare(config, SMALL[name], TASKS)
         folder = tmp_path / type(config).__name__
         runs.append((learn(setup, 0, folder, silent), checkpoint.load(folder / STATE_FILE)))
     (stepped, state), (scanned, expected) = runs
     assert prepare(Small(), METHODS[name], TASKS).network.stepwise
     np.testing.assert_allclose(stepped.loss, scanned.loss, rtol=1e-4)
     assert stepped.importance.keys() == scanned.importance.keys()
+    assert bool(stepped.importance) == (name in ("ewc", "mas", "si"))
+    for path, histogram in stepped.importance.items():
+        assert sum(histogram["counts"]) == sum(scanned.importance[path]["counts"])
     jax.tree.map(
         lambda a, b: np.testing.assert_allclose(a, b, rtol=0, atol=1e-4), state[0], expected[0]
     )
@@ -138,6 +141,10 @@ def test_a_first_task_learned_before_gives_the_same_run(name: str, tmp_path: Pat
         first=tmp_path / "first",
     )
     whole = learn(setup_of(METHODS[name]), 0, tmp_path / "whole", silent)
+    ended, expected = (checkpoint.load(tmp_path / run / STATE_FILE) for run in ("shared", "whole"))
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=0, atol=1e-5), ended[0], expected[0]
+    )
     assert shared.accuracy == whole.accuracy
     assert shared.untrained == whole.untrained
     np.testing.assert_allclose(shared.loss, whole.loss, rtol=1e-5)
@@ -282,7 +289,14 @@ class SmallFacts(fact_learning.FactLearning):
 
     def network(self, heads: Any, tasks: Any) -> Network:
         del tasks
-        return FactNetwork(self.trunk(), heads, self.scenario, self.views(), facts=Facts(TARGETS))
+        return FactNetwork(
+            self.trunk(),
+            heads,
+            self.scenario,
+            self.views(),
+            stepwise=True,
+            facts=Facts(TARGETS),
+        )
 
 
 @pytest.mark.parametrize("name", ["ewc", "lmas", "mas", "si"])

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from experiments import registry, results
+from experiments.report import projections
 from experiments.results import Result, SeedRecord
 from tests import readme_tables
 
@@ -29,7 +30,9 @@ def test_a_table_is_what_its_command_prints(
     command: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     lines = readme_tables.printed(command, capsys)
-    assert readme_tables.shown(README, command, len(lines)) == lines
+    assert readme_tables.shown(README, command, len(lines) + 1)[:-1] == lines
+    # Nor is there a row more than is printed.
+    assert readme_tables.shown(README, command, len(lines) + 1)[-1] == ""
 
 
 @pytest.mark.parametrize("name", TABLES)
@@ -44,7 +47,7 @@ def test_a_recorded_group_has_nothing_but_results_of_its_members() -> None:
     for name, group in registry.GROUPS.items():
         folder = ROOT / "experiments" / "recorded" / name
         found = {path.relative_to(folder) for path in folder.rglob("*") if path.is_file()}
-        assert {path.name for path in found} <= {results.FILE_NAME}
+        assert {path.name for path in found} <= {results.FILE_NAME, projections.FILE_NAME}
         assert {path.parts[0] for path in found} <= set(group.members)
 
 

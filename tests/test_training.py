@@ -1,5 +1,6 @@
 """One compiled epoch: filling never counts, heads stay apart, an extra loss is added."""
 
+import dataclasses
 from typing import Any
 
 import chex
@@ -9,6 +10,7 @@ import numpy as np
 import optax
 import pytest
 
+import mas_jax
 from experiments.data.types import Examples
 from experiments.examples import DeviceExamples, to_device
 from experiments.networks import MLP, Network, Seen
@@ -112,6 +114,23 @@ def test_training_accuracy_counts_real_examples() -> None:
     expected = (hits == np.asarray(examples.labels)[:7]).mean()
     _, _, info = one_epoch(learner, params, learner.init_optimizer(params), examples)
     assert float(info.accuracy) == pytest.approx(expected)  # one step: seen before it moves
+
+
+def test_rates_go_to_every_step_although_the_state_that_has_them_is_given_away() -> None:
+    sgd = optax.inject_hyperparams(optax.sgd)(0.1)
+    penalty = optax.inject_hyperparams(mas_jax.anchor_penalty)(strength=0.5)
+    network = dataclasses.replace(NETWORK, stepwise=True)
+    examples = to_device([(0, some_examples(12))], length=12)
+    recorded = Recorded(jnp.zeros(12), jnp.float32(1.0))
+    rates = Rates(jnp.float32(0.1), jnp.float32(0.5))
+    epochs = []
+    for made_of in (network, NETWORK):
+        learner = make_learner(made_of, sgd, optax.chain(penalty, sgd), squared_outputs, 4)
+        params = learner.init(jax.random.key(0), examples)
+        state, data = learner.init_optimizer(params), (examples, recorded, jax.random.key(1))
+        epochs.append(learner.train_epoch(params, state, *data, rates, np.full(4, True))[0])
+    chex.assert_trees_all_close(*epochs, rtol=1e-5, atol=1e-7)
+    assert not rates.learning_rate.is_deleted()
 
 
 def test_other_tasks_heads_do_not_move() -> None:

@@ -30,15 +30,11 @@ from experiments.facts.splits import rows_of
 from experiments.forward import all_outputs
 from experiments.methods import METHODS
 from experiments.registry import find
+from experiments.report.projections import FILE_NAME, FORMAT, KIND
 from experiments.results import Result
-from experiments.runs import PLAIN
+from experiments.runs import FIRST_TASK, PLAIN
 from experiments.sequence import STATE_FILE
 from experiments.setup import network_for
-
-FILE_NAME = "projections.json"
-FORMAT = 1
-FIRST_TASK = "first_task"
-"""Where `compare --share-first-task` learns the first task."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -80,7 +76,7 @@ def measure(options: Options, command: str) -> dict[str, Any]:
     names = fact_learning.facts_in(config)
     return {
         "format": FORMAT,
-        "kind": "fact_projections",
+        "kind": KIND,
         "experiment": found[0].experiment,
         "description": "Where pictures of facts of the first task lie among the facts' vectors, "
         "before and after the other tasks are learned.",
@@ -155,8 +151,9 @@ def config_of(found: Sequence[Result], data_dir: Path | None) -> FactLearning:
     digests = {n: d for n, d in result.config.get("digests", {}).items() if n != "weights"}
     if (here := config.digests()) != digests:
         raise ValueError(
-            f"the run was made with word vectors in {', '.join(digests) or 'no file'}, and those "
-            f"found here, {', '.join(here) or 'none'}, differ; name the run's data with --data-dir"
+            f"the run was made with data or word vectors in {', '.join(digests) or 'no file'}, and "
+            f"those found here, {', '.join(here) or 'none'}, differ; name the run's data with "
+            "--data-dir"
         )
     return config
 

@@ -7,11 +7,9 @@ from pathlib import Path
 import numpy as np
 
 from experiments import results
+from experiments.measures import NOTHING as NOTHING
 from experiments.methods import METHODS
 from experiments.results import Result, mean_interval
-
-NOTHING = "–"
-"""A cell of what was not run, or is not in the paper."""
 
 
 def spread(values: np.ndarray, digits: int = 3) -> str:

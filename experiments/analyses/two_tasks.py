@@ -24,7 +24,6 @@ from experiments.analyses.printed import (
     sequences,
 )
 from experiments.benchmarks.markdown import table
-from experiments.object_recognition import SEQUENCES, TITLES
 from experiments.results import Result
 
 PAPERS_NAMES = {
@@ -76,7 +75,7 @@ def compared(folder: Path) -> str:
     runs = sequences(folder, PAPERS_NAMES)
     heads = ["method"]
     for name in runs:
-        titles = " → ".join(TITLES[each] for each in SEQUENCES[name])
+        titles = " → ".join(next(iter(runs[name].values())).tasks)
         heads += [titles, f"paper: {PAPERS_NAMES[name]}"]
     found = [method for of_sequence in runs.values() for method in of_sequence]
     rows = []

@@ -92,7 +92,8 @@ def one_after_the_other(
       A task for each data set, in order.
 
     Raises:
-      ValueError: a fraction or seed out of range, or a part left without examples.
+      ValueError: a fraction or seed out of range, a part left without examples, or a class in
+        a task's test part that its training part lacks.
 
     >>> part = Examples(np.zeros((8, 3), np.float32), np.array([0, 1] * 4, np.int32))
     >>> data = {"first": Splits(part, part), "second": Splits(part, part)}
@@ -112,7 +113,14 @@ def one_after_the_other(
 
 def _whole(name: str, parts: Sequence[Examples], offset: int) -> Task:
     """A whole data set as a task, its classes numbered from `offset`."""
-    count = int(max(part.labels.max(initial=-1) for part in parts)) + 1
+    known = set(parts[0].labels.tolist())
+    for part in parts[1:]:
+        if unknown := sorted(set(part.labels.tolist()) - known):
+            raise ValueError(
+                f"task {name!r} has examples of class {unknown[0]} to be evaluated on, and none to "
+                "train on: its training part lacks that class"
+            )
+    count = max(known, default=-1) + 1
     train, validation, test = (
         Examples(part.inputs, part.labels + np.int32(offset)) for part in parts
     )

@@ -105,11 +105,17 @@ def _alike(section: Section, text_fn: Callable[[Method], str]) -> list[tuple[str
 
 
 def _seeds(method: Method) -> str:
-    """A method's seeds in words."""
+    """A method's seeds in words, and what its data lacked."""
     seeds = dict.fromkeys(str(record.seed) for record in method.result.seeds)
     finished = ", ".join(seeds) or "none finished"
     unfinished = ", ".join(map(str, method.unfinished))
-    return f"seeds: {finished}" + (f"; unfinished: {unfinished}" if unfinished else "")
+    left_out = [
+        f"; {count} pictures of {task} could not be read and were left out"
+        for task, count in zip(method.result.tasks, method.result.skipped, strict=False)
+        if count
+    ]
+    ending = f"; unfinished: {unfinished}" if unfinished else ""
+    return f"seeds: {finished}{ending}{''.join(left_out)}"
 
 
 def _times(method: Method) -> dict[str, Float64Array]:

@@ -112,6 +112,11 @@ def load_facts(
     return Facts(splits, facts)
 
 
+def facts_table(data_dir: str | os.PathLike[str] | None = None) -> Path:
+    """Where the table of facts is looked for."""
+    return folders.data_folder(data_dir) / SixDs.folder / TABLE
+
+
 def _content(source: Path) -> bytes:
     """The table's bytes. Raises DataNotFoundError where table or pictures are not there."""
     path = source / TABLE
