@@ -5,7 +5,7 @@ import hypothesis.strategies as st
 import numpy as np
 import pytest
 
-from experiments.data.sequences import hold_out, split_by_classes
+from experiments.data.sequences import hold_out, one_after_the_other, split_by_classes
 from experiments.data.types import Examples, Splits, Task
 
 PAIRS = [(1, 2), (3, 4), (9, 0)]
@@ -150,3 +150,13 @@ def test_holding_out_nothing_copies_nothing():
 def test_holding_out_refuses_what_splitting_refuses(fraction, seed, text):
     with pytest.raises(ValueError, match=text):
         hold_out(SPLITS.train, validation_fraction=fraction, seed=seed)
+
+
+def test_a_class_that_is_only_tested_on_is_refused_and_named() -> None:
+    part = Examples(np.zeros((4, 3), np.float32), np.array([0, 1, 0, 1], np.int32))
+    other = part._replace(labels=np.array([0, 1, 2, 1], np.int32))
+    message = "task 'second' has examples of class 2 to be evaluated on, and none to train on"
+    with pytest.raises(ValueError, match=message):
+        one_after_the_other(
+            {"first": Splits(part, part), "second": Splits(part, other)}, validation_fraction=0.0
+        )

@@ -118,7 +118,7 @@ def test_steps_from_the_host_learn_what_a_compiled_loop_learns(name: str, tmp_pa
         folder = tmp_path / type(config).__name__
         runs.append((learn(setup, 0, folder, silent), checkpoint.load(folder / STATE_FILE)))
     (stepped, state), (scanned, expected) = runs
-    assert prepare(Small(), METHODS[name], TASKS).network.stepwise
+    assert prepare(Small(), SMALL[name], TASKS).network.stepwise
     np.testing.assert_allclose(stepped.loss, scanned.loss, rtol=1e-4)
     assert stepped.importance.keys() == scanned.importance.keys()
     assert bool(stepped.importance) == (name in ("ewc", "mas", "si"))
@@ -218,6 +218,23 @@ def test_files_that_numbers_depend_on_are_among_the_settings(tmp_path: Path) -> 
     assert "digests" not in settings(dataclasses.replace(config, **at_random), "mas")
 
 
+def test_archives_that_may_be_any_are_among_the_settings(tmp_path: Path) -> None:
+    folder = tmp_path / "oxford_flowers17"
+    folder.mkdir()
+    (folder / "flowers.zip").write_bytes(b"one")
+    chosen: dict[str, Any] = {"data_dir": tmp_path, "weights": "random"}
+    config = dataclasses.replace(registry.find("flowers_birds").config, **chosen)
+    assert "digests" not in settings(config, "mas")
+    (tmp_path / "cub200_2010_first10").mkdir()
+    (tmp_path / "cub200_2010_first10" / "birds.zip").write_bytes(b"two")
+    for option in ("any_copy", "skip_damaged"):
+        loose: dict[str, Any] = {option: True}
+        assert settings(dataclasses.replace(config, **loose), "mas")["digests"] == {
+            "flowers17": hashlib.sha256(b"one").hexdigest(),
+            "cub10": hashlib.sha256(b"two").hexdigest(),
+        }
+
+
 def test_a_network_that_diverged_is_an_error_and_not_class_0(tmp_path: Path) -> None:
     class Diverged(type(METHODS["finetune"])):
         def deployed(self, memory: Any, params: Any) -> Any:
@@ -279,6 +296,8 @@ class SmallFacts(fact_learning.FactLearning):
     kept_side: int = 8
     epochs: int = 2
     batch_size: int = 16
+    learning_rate: float = 0.02
+    head_warmup_epochs: int = 2
     num_tasks: int = 3
 
     def trunk(self) -> nn.Module:
@@ -317,7 +336,7 @@ def test_stanford_40_is_cut_into_tasks_of_facts(
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", real_data.cache(tmp_path_factory))
     config = fact_learning.FactAdaptation(
-        data_dir=Path(real_data.data_dir), kept_side=8, side=8, per_class=2
+        data_dir=Path(real_data.data_dir), kept_side=8, side=8, per_class=2, test_per_class=None
     )
     tasks = fact_learning.tasks(config)
     assert [len(task.classes) for task in tasks] == [10] * 4

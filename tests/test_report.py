@@ -278,6 +278,14 @@ def test_one_task_has_accuracy_and_no_forgetting() -> None:
     assert "split_digits, 1 task" in page.text
 
 
+def test_pictures_that_were_left_out_are_counted() -> None:
+    result = make_result()
+    page = words(finetune(), dataclasses.replace(result, skipped=(0, 2)))
+    said = f"2 pictures of {result.tasks[1]} could not be read and were left out"
+    assert said in page
+    assert said not in words(finetune(), result)
+
+
 def test_unfinished_seeds_are_left_out_and_named() -> None:
     finished, other = make_result().seeds
     unfinished = dataclasses.replace(other, accuracy=other.accuracy[:1])
