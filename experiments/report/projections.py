@@ -66,10 +66,11 @@ class Projections:
         return (
             f"Test pictures of {len(self.facts)} facts of the first task, seed {self.seed}, where "
             "the network places them: hollow after the first task, filled after the last, a line "
-            "from mean to mean. Crosses: the vectors of the facts' own words. The axes are the two "
-            f"principal ones of these vectors, which hold {100 * self.share:.0f} % of their "
-            "variance, the same in all panels. The network after the first task is fine-tuning's, "
-            "which every method goes on from but for SI, which learns that task by itself."
+            "from mean to mean. Crosses: the vectors of the facts' own words; those further off "
+            "than the pictures are at the edge, in their direction. The axes are the two principal "
+            f"ones of these vectors, which hold {100 * self.share:.0f} % of their variance, the "
+            "same in all panels. The network after the first task is fine-tuning's, which every "
+            "method goes on from but for SI, which learns that task by itself."
         )
 
 
@@ -107,11 +108,13 @@ def planes(found: Projections, columns: int) -> Figure:
     for axes, (method, after) in zip(panels, found.after.items(), strict=True):
         title(axes, method, columns)
         for fact in range(len(found.facts)):
-            _fact(axes, found, fact, after)
+            _fact(axes, found, fact, after, limits)
         axes.set_xlim(*limits[0])
         axes.set_ylim(*limits[1])
         axes.set_aspect("equal")
         axes.grid(True, axis="both")
+    # Titles stand close to the ticks of the row above.
+    figure.get_layout_engine().set(h_pad=0.12)  # pyright: ignore[reportOptionalMemberAccess, reportCallIssue]
     figure.supxlabel("first principal axis of the facts", fontsize=8.5, color=looks.MUTED)
     figure.supylabel("second", fontsize=8.5, color=looks.MUTED)
     _legend(figure, found.facts)
@@ -171,7 +174,9 @@ def _points(name: str, plain: Any, count: int) -> Float64Array:
     return points
 
 
-def _fact(axes: Axes, found: Projections, fact: int, after: Float64Array) -> None:
+def _fact(
+    axes: Axes, found: Projections, fact: int, after: Float64Array, limits: Float64Array
+) -> None:
     """One fact's pictures and vector, in one colour and with one marker."""
     look, own = looks.look(fact), found.labels == fact
     style: dict[str, Any] = {"color": look.color, "marker": look.marker, "ls": "", "ms": 3.4}
@@ -181,13 +186,26 @@ def _fact(axes: Axes, found: Projections, fact: int, after: Float64Array) -> Non
         moved = np.stack([found.before[own].mean(axis=0), after[own].mean(axis=0)])
         axes.plot(*moved.T, color=look.color, linewidth=1.5, zorder=3, path_effects=[_ON_WHITE])
     # White around it, as it lies among the pictures.
-    axes.plot(*found.vectors[fact], "x", color="white", ms=9, mew=4.2, zorder=4)
-    axes.plot(*found.vectors[fact], "x", color=look.color, ms=7.5, mew=2.2, zorder=5)
+    place = inside(found.vectors[fact], limits)
+    axes.plot(*place, "x", color="white", ms=9, mew=4.2, zorder=4)
+    axes.plot(*place, "x", color=look.color, ms=7.5, mew=2.2, zorder=5)
+
+
+def inside(point: Float64Array, limits: Float64Array) -> Float64Array:
+    """`point`, or where the line to it from the middle of the panel comes near the edge.
+
+    >>> limits = np.array([[-1.0, 1.0], [-2.0, 2.0]])
+    >>> inside(np.array([0.5, 0.0]), limits).tolist(), inside(np.array([4.0, 4.0]), limits).tolist()
+    ([0.5, 0.0], [0.92, 0.92])
+    """
+    middle, half = limits.mean(axis=1), 0.92 * (limits[:, 1] - limits[:, 0]) / 2
+    offset = point - middle
+    return middle + offset * min(1.0, float((half / np.maximum(np.abs(offset), 1e-12)).min()))
 
 
 def _limits(found: Projections) -> Float64Array:
-    """(2, 2): from where to where everything lies along x and y, with a margin."""
-    every = np.concatenate([found.vectors, found.before, *found.after.values()])
+    """(2, 2): from where to where pictures lie along x and y, with a margin."""
+    every = np.concatenate([found.before, *found.after.values()])
     low, high = every.min(axis=0), every.max(axis=0)
     margin = 0.06 * max(float((high - low).max()), 1e-9)
     return np.stack([low - margin, high + margin], axis=1)
