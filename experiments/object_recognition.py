@@ -19,7 +19,7 @@ NOT_MIRRORED = ("letters", "letters52", "mnist", "svhn")
 DESCRIPTION = """Section 5.1 of the paper: a network that knows ImageNet learns photographs,
     a data set after the other, each with a head of its own, which is warmed up first.
     Claim: as in the paper's Table 1, MAS forgets least of all methods, and l-MAS lies between it
-    and fine-tuning. Run time, on stand-ins: half a minute to a minute of one core for each method
+    and fine-tuning. Run time: on stand-ins half a minute to a minute of one core for each method
     and seed of two tasks, beside compiling."""
 
 STRENGTHS = {"mas": 10.0, "lmas": 10.0, "alpha": 10.0, "ewc": 1e4, "si": 1e7, "l2": 1e4, "imm": 1e4}

@@ -271,6 +271,8 @@ def test_stand_ins_become_tasks_with_classes_numbered_on(
         data_dir=Path(real_data.data_dir),
         kept_side=16,
         side=8,
+        per_class=None,
+        test_per_class=None,
     )
     first, second = object_recognition.tasks(config)  # pyright: ignore[reportArgumentType]
     assert (first.name, second.name) == ("Flowers-17", "CUB-10")

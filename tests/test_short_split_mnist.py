@@ -23,8 +23,8 @@ def test_one_seed_gives_the_recorded_result(tmp_path: Path, method: str) -> None
     again = runs.run("split_mnist", config, method, tasks, tmp_path, lambda _: None, "test")
     assert again.config == recorded.config
     (record,), (expected,) = again.seeds, recorded.seeds
-    # Another processor rounds otherwise, and what is 2e-7 after the first task's 94 steps grows with
-    # each further task: two kinds of x86 were 1e-4 apart in the second's loss and 7 % in the last's.
+    # Another processor rounds otherwise, and what is 2e-7 in the first task's loss grows with each
+    # further task: two kinds of x86 were 1e-4 apart in the second's loss and 7 % in the last's.
     for task, tolerance in enumerate((1e-5, 1e-3, 0.1, 0.1, 0.2)):
         np.testing.assert_allclose(record.loss[task], expected.loss[task], rtol=tolerance)
     matrix, recorded_matrix = np.array(record.accuracy), np.array(expected.accuracy)
