@@ -159,7 +159,7 @@ class BothFacts(FactLearning):
     """The paper's tables of facts: facts_2 and facts_4, cut into two and into four tasks.
 
     Claim: as in the paper, MAS keeps most in both. The tables at the end have the paper's numbers
-    beside. Run time: half an hour of two cores.
+    beside. Run time: 36 minutes of one core.
 
         python -m experiments compare facts --data-dir FOLDER
         python -m experiments.analyses.fact_tables runs/facts

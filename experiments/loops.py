@@ -73,15 +73,17 @@ def _from_host(step: Step, jit_options: dict[str, Any]) -> Loop:
         examples: Any,
         *constants: Any,
     ) -> tuple[Any, Any]:
-        nothing = _no_report(step, carry, rows_SxB, weights_SxB, examples, *constants)
-        counts, reports = np.any(np.asarray(weights_SxB), axis=1).tolist(), []
-        for number in range(len(counts)):
-            report = nothing
-            if counts[number]:
-                batch = _batch(examples, rows_SxB, number)
-                carry, report = compiled(carry, batch, weights_SxB[number], number, *constants)
-            reports.append(report)
-        return carry, jax.tree.map(lambda *each: jnp.stack(each), *reports)
+        reports = {}
+        for number in np.flatnonzero(np.any(np.asarray(weights_SxB), axis=1)).tolist():
+            batch = _batch(examples, rows_SxB, number)
+            carry, reports[number] = compiled(carry, batch, weights_SxB[number], number, *constants)
+        if reports:
+            nothing = jax.tree.map(jnp.zeros_like, next(iter(reports.values())))
+        else:
+            # Traces the step, which is seconds for a large one.
+            nothing = _no_report(step, carry, rows_SxB, weights_SxB, examples, *constants)
+        every = [reports.get(number, nothing) for number in range(len(rows_SxB))]
+        return carry, jax.tree.map(lambda *each: jnp.stack(each), *every)
 
     return loop
 

@@ -194,7 +194,7 @@ class TwoTasks(ObjectRecognition):
     Claim: as in the paper, MAS forgets least of all methods in each of the four sequences, and
     l-MAS lies between it and fine-tuning. The table at the end has the paper's numbers beside.
     Run time: half a minute to a minute of one core for each method and seed of a sequence, beside
-    compiling; all in all an hour and a half of two.
+    compiling. It was not run whole.
 
         python -m experiments compare two_tasks --data-dir FOLDER
         python -m experiments.analyses.two_tasks runs/two_tasks
