@@ -1,22 +1,17 @@
 """The authors' demonstration on real MNIST, one seed and two epochs a task: the headline holds."""
 
 import dataclasses
-import os
 from pathlib import Path
 
 import numpy as np
-import pytest
 
 from experiments import authors_demo, sequence
 from experiments.setup import prepare
 from mas_jax import metrics
+from tests import real_data
 
 
-@pytest.mark.real_mnist
-@pytest.mark.skipif(
-    not os.environ.get("MAS_JAX_DATA_DIR"),
-    reason="set MAS_JAX_DATA_DIR to the folder that holds the four MNIST files",
-)
+@real_data.needs("mnist")
 def test_mas_keeps_all_five_tasks(tmp_path: Path) -> None:
     config = dataclasses.replace(authors_demo.AuthorsDemo(), epochs=2)
     setup = prepare(config, config.methods["mas"], authors_demo.tasks(config))

@@ -1,7 +1,6 @@
 """Two measurements of one Ω, value by value: how their file is read, drawn and tabulated."""
 
 import dataclasses
-import json
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from experiments.report import looks
+from experiments.report import looks, measured
 from experiments.report.axes import decade_label, panel_grid, short, title
 from experiments.report.markup import Markup, column_header, element, row_header, table
 from experiments.report.sections import Float64Array
@@ -79,16 +78,7 @@ def read_all(directory: Path) -> list[Pairs]:
 
 def read(path: Path) -> Pairs:
     """Read a file of pairs; ValueError where it is not one."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        if (content.pop("format"), content.pop("kind")) != (FORMAT, KIND):
-            raise ValueError("it was written in another format than this version reads")
-        pairs = tuple(map(_pair, content.pop("pairs")))
-        if not pairs:
-            raise ValueError("it holds no pairs")
-        return Pairs(**content, pairs=pairs)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"{path} is not a file of pairs of this version: {error}") from error
+    return measured.read(path, (FORMAT, KIND), "pairs", _checked)
 
 
 @_styled
@@ -154,6 +144,14 @@ def in_words(found: Pairs) -> str:
         f"{pair.parameter}, {pair.x} against {pair.y}: {_correlation(pair)}" for pair in found.pairs
     )
     return f"Scatter plots of one importance against another. Rank correlations: {each}."
+
+
+def _checked(plain: dict[str, Any]) -> Pairs:
+    """What JSON made of a file, at least one pair in it."""
+    pairs = tuple(map(_pair, plain.pop("pairs")))
+    if not pairs:
+        raise ValueError("it holds no pairs")
+    return Pairs(**plain, pairs=pairs)
 
 
 def _pair(plain: dict[str, Any]) -> Pair:

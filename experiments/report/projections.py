@@ -1,7 +1,6 @@
 """Pictures of facts before and after other tasks: how their file is read, drawn and tabulated."""
 
 import dataclasses
-import json
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
 
-from experiments.report import looks
+from experiments.report import looks, measured
 from experiments.report.axes import panel_grid, short, title
 from experiments.report.markup import Markup, column_header, element, row_header, table
 from experiments.report.sections import Float64Array
@@ -85,13 +84,7 @@ def read_all(directory: Path) -> list[Projections]:
 
 def read(path: Path) -> Projections:
     """Read a file of projections; ValueError where it is not one."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        if (content.pop("format"), content.pop("kind")) != (FORMAT, KIND):
-            raise ValueError("it was written in another format than this version reads")
-        return _checked(content)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"{path} is not a file of projections of this version: {error}") from error
+    return measured.read(path, (FORMAT, KIND), "projections", _checked)
 
 
 @_styled
