@@ -98,7 +98,10 @@ GROUPS: dict[str, Group] = {
         object_recognition.TwoTasks(), tuple(two_tasks.PAPERS_NAMES), ("data",), two_tasks.compared
     ),
     "facts": Group(
-        fact_learning.BothFacts(), tuple(fact_tables.PAPER), ("num_tasks",), fact_tables.compared
+        fact_learning.BothFacts(),
+        tuple(fact_tables.PAPER),
+        ("num_tasks", "epochs"),
+        fact_tables.compared,
     ),
 }
 
