@@ -22,10 +22,20 @@ DESCRIPTION = """Section 5.1 of the paper: a network that knows ImageNet learns 
     and fine-tuning. Run time: on stand-ins half a minute to a minute of one core for each method
     and seed of two tasks, beside compiling."""
 
-STRENGTHS = {"mas": 10.0, "lmas": 10.0, "alpha": 10.0, "ewc": 1e4, "si": 1e7, "l2": 1e4, "imm": 1e4}
+STRENGTHS = {
+    "mas": 10.0,
+    "mas_vector": 400.0,
+    "lmas": 10.0,
+    "alpha": 10.0,
+    "ewc": 1e4,
+    "si": 1e7,
+    "l2": 1e4,
+    "imm": 1e4,
+}
 """Chosen by `tune flowers_scenes` on held-out training examples, one seed a point, for mas (0.1 to
 1000), lmas (0.001 to 10), ewc (100 to 1e5), l2 (10 to 1e4) and si (10 to 1e7); alpha has that of
-mas, and IMM that of l2. LwF and EBLL keep their papers' 1."""
+mas, and IMM that of l2. LwF and EBLL keep their papers' 1. The mean Ω of mas_vector is 42 times
+smaller than that of mas (Flowers-17 → CUB-10), its strength as much larger."""
 
 
 def _methods() -> dict[str, Method]:
