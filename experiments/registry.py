@@ -97,6 +97,18 @@ GROUPS: dict[str, Group] = {
     "two_tasks": Group(
         object_recognition.TwoTasks(), tuple(two_tasks.PAPERS_NAMES), ("data",), two_tasks.compared
     ),
+    "two_tasks_published": Group(
+        object_recognition.TWO_TASKS_PUBLISHED,
+        tuple(f"{name}_published" for name in two_tasks.PAPERS_NAMES),
+        ("data",),
+        two_tasks.compared,
+    ),
+    "facts_published": Group(
+        fact_learning.BothFactsPublished(),
+        tuple(f"{name}_published" for name in fact_tables.PAPER),
+        ("num_tasks",),
+        fact_tables.compared,
+    ),
     "facts": Group(
         fact_learning.BothFacts(),
         tuple(fact_tables.PAPER),

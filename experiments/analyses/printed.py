@@ -48,10 +48,16 @@ def finished_runs(folder: Path) -> dict[str, Result]:
 
 
 def sequences(folder: Path, names: Collection[str]) -> dict[str, dict[str, Result]]:
-    """`finished_runs` of each folder of `names` that has any; ValueError if none has."""
-    with_results = [name for name in names if any((folder / name).rglob(results.FILE_NAME))]
-    runs = {name: _finished(folder / name) for name in with_results}
-    runs = {name: found for name, found in runs.items() if found}
+    """`finished_runs` of each folder of `names`, or NAME_published, that has any.
+
+    Raises:
+      ValueError: none has.
+    """
+    runs = {}
+    for name in names:
+        for below in (folder / name, folder / f"{name}_published"):
+            if any(below.rglob(results.FILE_NAME)) and (found := _finished(below)):
+                runs[name] = found
     if not runs:
         raise ValueError(f"{folder} has finished runs in none of the folders {', '.join(names)}")
     return runs
