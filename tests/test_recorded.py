@@ -55,6 +55,11 @@ def test_the_readme_shows_every_methods_recorded_numbers(experiment: str) -> Non
     assert tables.as_markdown(found) in README
 
 
+def test_the_readme_shows_what_strength_does_to_scenes_then_birds() -> None:
+    found = results.read_all(FOLDER / "scenes_birds_strengths")
+    assert tables.as_markdown(found) in README
+
+
 @pytest.mark.parametrize("experiment", SEEDS)
 def test_every_method_of_the_experiment_is_recorded(experiment: str) -> None:
     recorded = {result.method for result in results.read_all(FOLDER / experiment)}
