@@ -80,7 +80,9 @@ def content(folder: Path) -> dict[str, Any]:
         tree = checkpoint.load_tree(path)
         if path.name == sequence.STATE_FILE:
             record = json.loads(tree.pop("record"))
-            tree["record"] = {name: record[name] for name in record if name != "seconds"}
+            tree["record"] = {
+                name: record[name] for name in record if name not in ("seconds", "made")
+            }
         found[str(path.relative_to(folder))] = tree
     return found
 
