@@ -108,11 +108,11 @@ def test_a_prompt_signal_ends_what_waits(started: Any, number: int) -> None:
 # The command
 
 
-def command(out: Path, *options: str) -> list[str]:
+def command(out: Path, epochs: int, *options: str) -> list[str]:
     """A run that lasts some seconds; but for signals, nothing is written within its tasks."""
     return [
         "-m", "experiments", "run", "split_digits", "--method", "mas", "--seeds", "1",
-        "--epochs", "60", "--checkpoint-seconds", "inf", "--out", str(out), *options,
+        "--epochs", str(epochs), "--checkpoint-seconds", "inf", "--out", str(out), *options,
     ]  # fmt: skip
 
 
@@ -129,13 +129,13 @@ def seed_folder(out: Path) -> Path:
 def test_a_loop_around_a_command_that_is_stopped_again_and_again_reaches_the_end(
     tmp_path: Path, started: Any
 ) -> None:
-    whole = started(*command(tmp_path / "whole"))
+    whole = started(*command(tmp_path / "whole", 40))
     whole.communicate(timeout=240)
     assert whole.returncode == 0
     stopped = tmp_path / "stopped"
     signals = [signal.SIGTERM, signal.SIGINT]
     while True:
-        process = started(*command(stopped))
+        process = started(*command(stopped, 40))
         if signals and wait_for_an_epoch(process):
             process.send_signal(signals.pop(0))
             _, error = process.communicate(timeout=240)
@@ -158,7 +158,7 @@ def test_two_processes_of_which_one_gets_a_signal_stop_together_and_go_on(
             "JAX_NUM_PROCESSES": "2",
             "XLA_FLAGS": host_devices(1),
         }
-        arguments = command(out, "--devices", "all")
+        arguments = command(out, 4, "--devices", "all", "--hidden-sizes", "8")
         return [started(*arguments, **variables, JAX_PROCESS_ID=str(n)) for n in range(2)]
 
     def ended(processes: list[subprocess.Popen[str]], status: int) -> None:
