@@ -56,3 +56,11 @@ def load_tree(path: Path) -> Any:
             f"{path.parent} to learn that seed again from the start; nothing else is affected"
         )
     return serialization.msgpack_restore(content)
+
+
+def digest(path: Path) -> str:
+    """The digest in a file that `save_tree` wrote, which tells it from all others; "" for none."""
+    if not path.exists():
+        return ""
+    with path.open("rb") as file:
+        return file.read(32).hex()

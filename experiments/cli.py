@@ -1,5 +1,6 @@
 """The command line: what was typed, carried out."""
 
+import contextlib
 import dataclasses
 import inspect
 import itertools
@@ -14,7 +15,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.padding import Padding
 
-from experiments import devices, results, runs, tables, tuning
+from experiments import devices, preemption, results, runs, tables, tuning
+from experiments.bookmark import SECONDS
 from experiments.commands import Compare, ListExperiments, Report, Run, Table, Tune, every_command
 from experiments.config import SequenceConfig
 from experiments.data.types import DataNotFoundError, Task
@@ -42,10 +44,15 @@ class Session(NamedTuple):
     console: Console
     line: str  # the command as it was typed
     mesh: Mesh | None  # of the devices it runs on; None for one
+    checkpoint_seconds: float = SECONDS  # for a run
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run one command; on bad input say what is wrong and exit with status 2."""
+    """Run one command; on bad input say what is wrong and exit with status 2.
+
+    A run that a signal stops ends with status 75 (`experiments.preemption`), as schedulers want
+    it from what is to be started again.
+    """
     arguments = sys.argv[1:] if arguments is None else arguments
     command = tyro.cli(
         every_command(),
@@ -57,7 +64,12 @@ def main(arguments: list[str] | None = None) -> None:
     command = getattr(command, "experiment", command)
     line = shlex.join(["python", "-m", "experiments", *arguments])
     try:
-        _execute(command, _session(command, line))
+        with _signals(command):
+            _execute(command, _session(command, line))
+    except preemption.Preempted:
+        if devices.is_first():
+            Console(stderr=True).print("stopped; the same command goes on from here")
+        sys.exit(preemption.EXIT_CODE)
     except FAILURES as error:
         label = f"error{devices.which_process()}:"
         Console(stderr=True).print(f"[bold red]{label}[/] {escape(str(error))}", soft_wrap=True)
@@ -65,13 +77,23 @@ def main(arguments: list[str] | None = None) -> None:
     except KeyboardInterrupt:
         if devices.is_first():
             Console(stderr=True).print(
-                "stopped; the same command goes on after the last finished task"
+                "stopped; the same command goes on from where it was last kept"
             )
         sys.exit(130)
 
 
+def _signals(command: Any) -> contextlib.AbstractContextManager[None]:
+    """What SIGTERM and SIGINT do: stop a run at a boundary, and anything else as ever."""
+    if not isinstance(command, (Run, Compare, Tune)):
+        return contextlib.nullcontext()
+    return preemption.caught(prompt=command.devices == "one")
+
+
 def _session(command: Any, line: str) -> Session:
     """Bring the devices together that `command` asks for, and the processes they belong to."""
+    seconds = getattr(command, "checkpoint_seconds", SECONDS)
+    if not seconds >= 0:
+        raise ValueError(f"--checkpoint-seconds must be at least 0, got {seconds}")
     mesh = None
     if getattr(command, "devices", "one") == "all":
         devices.initialise()
@@ -79,7 +101,7 @@ def _session(command: Any, line: str) -> Session:
         devices.same_everywhere("command", lambda: line)
     # A table cut at 80 columns, as rich assumes for a file, would be hard to read.
     width = None if sys.stdout.isatty() else 120
-    return Session(Console(width=width, quiet=not devices.is_first()), line, mesh)
+    return Session(Console(width=width, quiet=not devices.is_first()), line, mesh, seconds)
 
 
 def _execute(command: Any, session: Session) -> None:
@@ -221,6 +243,7 @@ def _run(
     seeds = range(config.first_seed, config.first_seed + config.seeds)
     names = [task.name for task in tasks]
     epochs = runs.method_of(config, method).epochs(config.epochs)
+    options["checkpoint_seconds"] = session.checkpoint_seconds
     with Display(session.console, method, names, epochs, seeds) as report:
         return runs.run(
             name, config, method, tasks, out, report, session.line, session.mesh, **options

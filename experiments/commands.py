@@ -9,6 +9,7 @@ from typing import Annotated, Any, Generic, Literal, TypeVar, Union
 import tyro
 
 from experiments import tuning
+from experiments.bookmark import SECONDS
 from experiments.config import SequenceConfig
 from experiments.picture_config import PictureConfig
 from experiments.registry import EXPERIMENTS, GROUPS
@@ -24,6 +25,14 @@ DevicesChoice = Annotated[
         "JAX_PROCESS_ID say that this is one of several processes, in all of these.",
     ),
 ]
+CheckpointSeconds = Annotated[
+    float,
+    tyro.conf.arg(
+        help="How often, in seconds, it is kept how far a task has come, so that a run that is "
+        "killed goes on from there; 0 is after every epoch and every part of importance. A run "
+        "that SIGTERM or Ctrl-C stops keeps it in any case, and ends with status 75.",
+    ),
+]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,6 +45,7 @@ class Run(Generic[ConfigT]):
     out: Path | None = None
     """Folder for results and states; runs/NAME if not given. A stopped run goes on from there."""
     devices: DevicesChoice = "one"
+    checkpoint_seconds: CheckpointSeconds = SECONDS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,6 +62,7 @@ class Compare(Generic[ConfigT]):
     out: Path | None = None
     """Folder for results and states; runs/NAME if not given. A stopped run goes on from there."""
     devices: DevicesChoice = "one"
+    checkpoint_seconds: CheckpointSeconds = SECONDS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,6 +79,7 @@ class Tune(Generic[ConfigT]):
     out: Path | None = None
     """Folder for results and states; runs/NAME-tuning if not given."""
     devices: DevicesChoice = "one"
+    checkpoint_seconds: CheckpointSeconds = SECONDS
 
 
 @dataclasses.dataclass(frozen=True)

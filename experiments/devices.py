@@ -52,7 +52,7 @@ def initialise() -> None:
     launcher = launcher_of(os.environ)
     if not given and launcher is None:
         return
-    # JAX would catch SIGTERM and go on. Stopped, a run loses no more than the task it is at.
+    # JAX would catch SIGTERM, in C++ and for good, and `experiments.preemption` never see it.
     jax.config.update("jax_enable_preemption_service", False)
     options = _from_variables(given) if given else {}
     try:
@@ -185,6 +185,14 @@ def from_first(fn: Callable[[], T]) -> T:
 def _bytes_from_first(content: bytes) -> bytes:
     """The `content` of process 0; those of the others are as long."""
     return multihost_utils.broadcast_one_to_all(np.frombuffer(content, np.uint8)).tobytes()
+
+
+def any_of(*flags: bool) -> tuple[bool, ...]:
+    """Each flag, true in all processes if it is in one of them."""
+    if not several_processes():
+        return flags
+    gathered = multihost_utils.process_allgather(np.array(flags))
+    return tuple(gathered.any(axis=0).tolist())
 
 
 def same_everywhere(what: str, fn: Callable[[], T]) -> T:

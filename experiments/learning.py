@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from experiments.bookmark import Bookmark
 from experiments.examples import DeviceExamples
 from experiments.setup import Setup, learning_rate
 from experiments.training import Rates, Recorded
@@ -48,21 +49,28 @@ class Trained(NamedTuple):
 
 
 def train(
-    setup: Setup, start: Start, rates: Rates, report: Report, *, protected: bool = True
+    setup: Setup,
+    start: Start,
+    rates: Rates,
+    report: Report,
+    bookmark: Bookmark | None = None,
+    *,
+    protected: bool = True,
 ) -> Trained:
     """The network after all epochs of a task; not `protected`, as though it were the first one.
 
+    With a `bookmark` it goes on after the last epoch kept there, and keeps those that follow.
+
     Raises:
       FloatingPointError: the loss is NaN or infinite; names epoch, task and seed.
+      Preempted: a signal asked to stop.
     """
+    bookmark = bookmark or Bookmark()
     method, config = setup.method, setup.config
     memory, recorded = (start.memory, start.recorded) if protected else (None, Recorded())
-    # Copies: what an epoch is given it overwrites.
-    params, opt_state = jax.tree.map(jnp.copy, (start.params, start.opt_state))
-    params = _warm_up(setup, start, params, rates)
-    opt_state = method.begin_task(opt_state, memory, params)
-    losses, epochs = [], method.epochs(config.epochs)
-    for epoch in range(epochs):
+    params, opt_state, losses = _begin(setup, start, rates, memory, bookmark)
+    epochs = method.epochs(config.epochs)
+    for epoch in range(len(losses), epochs):
         params, opt_state, info = setup.learner.train_epoch(
             params,
             opt_state,
@@ -75,17 +83,39 @@ def train(
             setup.trained_heads[start.task],
         )
         losses.append(float(info.loss))
-        if not math.isfinite(losses[-1]):
-            raise FloatingPointError(
-                f"training diverged: loss {losses[-1]} in epoch {epoch + 1} of task "
-                f"{setup.task_names[start.task]}, seed {start.seed}. Lower --learning-rate or the "
-                "method's strength"
-            )
+        _check_finite(setup, start, losses)
         report(Epoch(start.seed, start.task, epoch, losses[-1], float(info.accuracy)))
+        bookmark.keep("training", (params, opt_state), losses=losses)
     return Trained(params, opt_state, rates, tuple(losses))
 
 
-def _warm_up(setup: Setup, start: Start, params: Any, rates: Rates) -> Any:
+def _begin(
+    setup: Setup, start: Start, rates: Rates, memory: Any, bookmark: Bookmark
+) -> tuple[Any, Any, list[float]]:
+    """Parameters, the optimizer's state and losses after the last epoch kept, or before any."""
+    # Copies: what an epoch is given it overwrites.
+    params, opt_state = jax.tree.map(jnp.copy, (start.params, start.opt_state))
+    kept = bookmark.found(
+        "training", lambda: (params, setup.method.begin_task(opt_state, memory, params))
+    )
+    if kept is not None:
+        return *kept.tree, list(kept.told["losses"])
+    bookmark.pass_by()
+    params = _warm_up(setup, start, params, rates, bookmark)
+    return params, setup.method.begin_task(opt_state, memory, params), []
+
+
+def _check_finite(setup: Setup, start: Start, losses: list[float]) -> None:
+    """Raise FloatingPointError if the latest epoch's loss is no number."""
+    if not math.isfinite(losses[-1]):
+        raise FloatingPointError(
+            f"training diverged: loss {losses[-1]} in epoch {len(losses)} of task "
+            f"{setup.task_names[start.task]}, seed {start.seed}. Lower --learning-rate or the "
+            "method's strength"
+        )
+
+
+def _warm_up(setup: Setup, start: Start, params: Any, rates: Rates, bookmark: Bookmark) -> Any:
     """`params` after a head that is new has been trained alone, everything else frozen."""
     is_new = setup.network.scenario == "task" or start.task == 0
     if not is_new or not setup.config.head_warmup_epochs:
@@ -100,4 +130,5 @@ def _warm_up(setup: Setup, start: Start, params: Any, rates: Rates) -> Any:
         heads, opt_state = setup.learner.warm_up_heads(
             heads, opt_state, features, examples, key, rate
         )
+        bookmark.pass_by()
     return {**params, "heads": heads}

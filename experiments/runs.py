@@ -3,7 +3,6 @@
 import dataclasses
 import inspect
 import json
-import os
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,8 +11,10 @@ from jax.sharding import Mesh
 
 from experiments import config as configs
 from experiments import devices, results, sequence
+from experiments.bookmark import SECONDS
 from experiments.config import SequenceConfig
 from experiments.data.types import Task
+from experiments.files import remove_leftovers, temporary_for
 from experiments.methods import METHODS, Method
 from experiments.names import nearest
 from experiments.results import Result, SeedRecord
@@ -59,6 +60,7 @@ def run(
     stop_after: int | None = None,
     begin_from: Path | None = None,
     first: Path | None = None,
+    checkpoint_seconds: float = SECONDS,
 ) -> Result:
     """Learn every seed that `out` does not hold yet; write and return the result of all.
 
@@ -69,12 +71,14 @@ def run(
     Of several processes process 0 alone reads and writes.
 
     Everything is kept in `out`/`method`: a folder per seed with its state after each finished
-    task, and result.json with all seeds so far, rewritten after each task. Given the same
-    settings again, a run that was stopped goes on after its last finished task, and a finished
-    one is only read. What is returned has the seeds asked for.
+    task and, while one is learned, every `checkpoint_seconds` how far it has come; and result.json
+    with all seeds so far, rewritten after each task. Given the same settings again, a run that was
+    stopped goes on from there, and a finished one is only read. What is returned has the seeds
+    asked for.
 
     Raises:
       ValueError: the folder holds a run with other settings, which are named; an unknown method.
+      Preempted: a signal asked to stop; what was learned is kept.
     """
     learning_method = method_of(config, method)
     folder = out / method
@@ -111,7 +115,15 @@ def run(
             _copy_once(begin_from / method / f"seed_{seed}", folder / f"seed_{seed}")
         learned_first = None if first is None else first / PLAIN / f"seed_{seed}"
         record = sequence.learn(
-            setup, seed, folder / f"seed_{seed}", report, keep, made, stop_after, learned_first
+            setup,
+            seed,
+            folder / f"seed_{seed}",
+            report,
+            keep,
+            made,
+            stop_after,
+            learned_first,
+            checkpoint_seconds,
         )
         if records.get(seed) != record:
             keep(record)
@@ -137,7 +149,7 @@ def _copy_once(source: Path, target: Path) -> None:
 
     def copy() -> None:
         if not target.exists():
-            temporary = target.with_name(f"{target.name}.{os.getpid()}.tmp")
+            temporary = temporary_for(target)
             shutil.copytree(source, temporary)
             temporary.rename(target)
 
@@ -147,6 +159,8 @@ def _copy_once(source: Path, target: Path) -> None:
 def _records(folder: Path, settings: dict[str, object]) -> dict[int, SeedRecord]:
     """The records in `folder`, which is or becomes that of a run with `settings`, by seed."""
     _claim(folder, settings)
+    for written in (folder, *folder.glob("seed_*")):
+        remove_leftovers(written)
     file = folder / results.FILE_NAME
     return {record.seed: record for record in results.read(file).seeds} if file.exists() else {}
 

@@ -10,8 +10,10 @@ from typing import Any, NamedTuple, TypeGuard
 import jax
 import numpy as np
 
-from experiments import checkpoint, devices
-from experiments.learning import Epoch, Report, Start, train
+from experiments import bookmark as bookmarks
+from experiments import checkpoint, devices, preemption
+from experiments.bookmark import Bookmark
+from experiments.learning import Epoch, Report, Start, Trained, train
 from experiments.methods import Stage
 from experiments.results import SeedRecord, histogram
 from experiments.search import search
@@ -41,27 +43,51 @@ def learn(
     made: Mapping[str, Any] = types.MappingProxyType({}),
     stop_after: int | None = None,
     first: Path | None = None,
+    checkpoint_seconds: float = bookmarks.SECONDS,
 ) -> SeedRecord:
     """Learn the tasks that `folder` does not hold yet; the record of all of them.
 
     `keep` is given the record after each task learned here, `made` says how it was; after
     `stop_after` tasks it ends early. `first` is the folder of the same seed's run of fine-tuning,
-    which has learned the first task; a method that learns it likewise goes on from there.
+    which has learned the first task; a method that learns it likewise goes on from there. Within
+    a task, how far it has come is kept at boundaries, if `checkpoint_seconds` have gone by since
+    the last time. Boundaries are the ends of epochs and of chunks of batches that importance is
+    measured on; a search for strengths is one piece.
 
-    What a task draws at random depends on the seed and the task's number alone, so that a run
-    that goes on from a finished task ends like one that was never stopped, bit for bit.
+    What a task draws at random depends on the seed, the task's number and the epoch's alone, so
+    that a run that goes on from a boundary ends like one that was never stopped, bit for bit.
+
+    Raises:
+      Preempted: a signal asked to stop; what was learned is kept in `folder`.
     """
     key = jax.random.key(seed)
     state, record = _begin(setup, key, seed, folder, first)
     last = len(setup.task_names) if stop_after is None else stop_after
-    for task in range(len(record.accuracy), last):
-        learned = _learn_task(setup, task, key, state, record, report, first)
-        stage = learned.stage
-        state, record = _consolidate(setup, learned, state.memory, record)
-        record = dataclasses.replace(record, made=dict(made))
-        record = _save(setup, folder, stage, state, record)
-        keep(record)
+    with preemption.until_boundary():
+        for task in range(len(record.accuracy), last):
+            bookmark = _bookmark(setup, folder, task, first, checkpoint_seconds)
+            learned = _learn_task(setup, task, key, state, record, report, first, bookmark)
+            stage = learned.stage
+            state, record = _consolidate(setup, learned, state.memory, record)
+            record = dataclasses.replace(record, made=dict(made))
+            record = _save(setup, folder, stage, state, record)
+            bookmark.remove()
+            keep(record)
     return record
+
+
+def _bookmark(
+    setup: Setup, folder: Path, task: int, first: Path | None, checkpoint_seconds: float
+) -> Bookmark:
+    """Where the run stands within `task`."""
+
+    def origin() -> str:
+        # A task goes on from one file, or, shared, from another run's.
+        before = [folder, first] if _is_shared(first, setup, task) else [folder]
+        return " ".join([str(task), *(checkpoint.digest(each / STATE_FILE) for each in before)])
+
+    path = folder / bookmarks.FILE
+    return Bookmark(path, devices.from_first(origin), checkpoint_seconds, setup.mesh)
 
 
 def _begin(
@@ -111,6 +137,7 @@ def _restore(setup: Setup, folder: Path) -> Restored | None:
     params, optimizer, record = stored
     task = len(record.accuracy) - 1
     if task + 1 == len(setup.task_names):
+        (folder / bookmarks.FILE).unlink(missing_ok=True)  # killed just before it was removed
         return Restored(None, [], None, record)
     memory = setup.method.load_memory(params, folder, task, setup.task_names[task])
     return Restored(params, optimizer, memory, record)
@@ -160,16 +187,17 @@ def _learn_task(
     record: SeedRecord,
     report: Report,
     first: Path | None,
+    bookmark: Bookmark,
 ) -> LearnedTask:
     """Train on one task, or take over what fine-tuning made of the first one."""
-    began = time.perf_counter()
     if _is_shared(first, setup, task):
-        return _learned_before(setup, key, state, first)
+        bookmark.pass_by()
+        return _learned_before(setup, key, state, first, bookmark)
     key = jax.random.fold_in(key, task)
     params, opt_state, memory = state
     if setup.config.reset_optimizer:
         opt_state = setup.learner.init_optimizer(params)
-    stage = stage_at(setup, task, params, opt_state, key)
+    stage = stage_at(setup, task, params, opt_state, key, bookmark)
     recorded = setup.method.record(memory, stage)
     # What most methods learn from is on the devices already, as what they measure on.
     alone = tuple(setup.method.training_tasks(task)) == (task,)
@@ -177,13 +205,33 @@ def _learn_task(
     start = Start(task, record.seed, params, opt_state, memory, examples, recorded, key)
     chosen = ()
     if setup.config.search.enabled:
-        found = search(setup, start, report)
-        trained, chosen = found.trained, (found.numbers(),)
+        trained, chosen = _searched(setup, start, report, bookmark)
     else:
         rates = Rates(setup.config.learning_rate, setup.method.strength)
-        trained = train(setup, start, rates, report)
+        trained = train(setup, start, rates, report, bookmark)
     stage = stage._replace(params=trained.params, opt_state=trained.opt_state)
-    return LearnedTask(stage, recorded, trained.losses, time.perf_counter() - began, chosen)
+    return LearnedTask(stage, recorded, trained.losses, bookmark.elapsed(), chosen)
+
+
+def _searched(
+    setup: Setup, start: Start, report: Report, bookmark: Bookmark
+) -> tuple[Trained, tuple[dict[str, float], ...]]:
+    """The network that a search found, and what it chose; kept when the search is over."""
+
+    def like() -> tuple[Any, Any]:
+        opt_state = setup.method.begin_task(start.opt_state, start.memory, start.params)
+        return start.params, opt_state
+
+    kept = bookmark.found("training", like)
+    if kept is not None:
+        (params, opt_state), (chosen,) = kept.tree, kept.told["chosen"]
+        rates = Rates(chosen["learning_rate"], chosen["strength"])
+        return Trained(params, opt_state, rates, tuple(kept.told["losses"])), (chosen,)
+    found = search(setup, start, report)
+    trained, chosen = found.trained, (found.numbers(),)
+    tree = (trained.params, trained.opt_state)
+    bookmark.keep("training", tree, losses=trained.losses, chosen=chosen)
+    return trained, chosen
 
 
 def _is_shared(first: Path | None, setup: Setup, task: int) -> TypeGuard[Path]:
@@ -199,11 +247,13 @@ def _stored(first: Path) -> tuple[Any, list[Any], SeedRecord]:
     return stored
 
 
-def _learned_before(setup: Setup, key: jax.Array, state: State, first: Path) -> LearnedTask:
+def _learned_before(
+    setup: Setup, key: jax.Array, state: State, first: Path, bookmark: Bookmark
+) -> LearnedTask:
     """The first task as the run of fine-tuning in `first` has learned it."""
     params, _, record = _stored(first)
     params = devices.replicated(setup.mesh, params)
-    stage = stage_at(setup, 0, params, state.opt_state, jax.random.fold_in(key, 0))
+    stage = stage_at(setup, 0, params, state.opt_state, jax.random.fold_in(key, 0), bookmark)
     of_class = record.class_accuracy[0] if record.class_accuracy else ()
     measured = Measured(record.accuracy[0], of_class, record.overall[0])
     return LearnedTask(
@@ -211,7 +261,14 @@ def _learned_before(setup: Setup, key: jax.Array, state: State, first: Path) -> 
     )
 
 
-def stage_at(setup: Setup, task: int, params: Any, opt_state: Any, key: jax.Array) -> Stage:
+def stage_at(
+    setup: Setup,
+    task: int,
+    params: Any,
+    opt_state: Any,
+    key: jax.Array,
+    bookmark: Bookmark | None = None,
+) -> Stage:
     """What a method is shown of a task."""
     return Stage(
         network=setup.network,
@@ -226,6 +283,7 @@ def stage_at(setup: Setup, task: int, params: Any, opt_state: Any, key: jax.Arra
         test=setup.tested(task),
         # Apart from those of the epochs, which are numbered from 0.
         key=jax.random.fold_in(key, 2**31),
+        bookmark=bookmark or Bookmark(),
         mesh=setup.mesh,
     )
 
@@ -234,13 +292,14 @@ def _consolidate(
     setup: Setup, learned: LearnedTask, memory: Any, record: SeedRecord
 ) -> tuple[State, SeedRecord]:
     """The state after a task, and the record with what the network can do now."""
-    start, stage = time.perf_counter(), learned.stage
+    stage = learned.stage
+    stage.bookmark.turn_to("importance")
     memory = jax.block_until_ready(setup.method.end_task(memory, stage))
-    consolidated = time.perf_counter()
+    importance_seconds, consolidated = stage.bookmark.elapsed(), time.perf_counter()
     measured = learned.measured or _evaluate(setup, setup.method.deployed(memory, stage.params))
     seconds = {
         "training": learned.seconds,
-        "importance": consolidated - start,
+        "importance": importance_seconds,
         "evaluation": time.perf_counter() - consolidated,
     }
     of_class = (measured.per_class,) if setup.config.class_accuracy else ()

@@ -13,7 +13,7 @@ import pytest
 import mas_jax
 from experiments import checkpoint, devices, results, sequence
 from experiments.methods import Method, Stage
-from experiments.methods.anchored import importance_compiled
+from experiments.methods.anchored import BATCH_SIZE, measuring_with, stream_of
 from experiments.networks import Network
 from experiments.results import SeedRecord
 from experiments.sequence import Epoch
@@ -138,9 +138,11 @@ def test_each_device_measures_importance_on_its_share() -> None:
     setup = prepared("mas", "all")
     params = setup.learner.init(jax.random.key(0), setup.evaluation)
     method: Any = setup.method
-    data = ([setup.measured(0)], np.ones(6, np.float32), jax.random.key(0))
-    lowered = importance_compiled.lower(method.measure, setup.network, setup.mesh, params, *data)
-    text = lowered.compile().as_text()
+    measuring = measuring_with(method.measure, setup.network, setup.mesh)
+    part, counted = setup.measured(0), np.ones(6, np.float32)
+    stream = stream_of(part, counted, jax.random.key(0), BATCH_SIZE, 1)
+    add: Any = measuring.add
+    text = add.lower(measuring.init(params), 0, stream, part, params).compile().as_text()
     assert text is not None
     # Steps of 200 samples.
     shapes = set(re.findall(r"f32\[(\d+),8\]", text))

@@ -11,6 +11,7 @@ from rich.console import Console
 import mas_jax
 from experiments import cli, registry, results, sequence, tables
 from experiments.data.types import DataNotFoundError
+from experiments.preemption import Preempted
 from experiments.progress import Display, clock
 from experiments.sequence import Epoch
 from tests import tiny
@@ -174,7 +175,8 @@ def test_validation_fraction_reaches_the_data(
         (DataNotFoundError("fetch this"), 2, "error: fetch this"),
         (mas_jax.StoreLockedError("in use"), 2, "error: in use"),
         (PermissionError(13, "denied"), 2, "denied"),
-        (KeyboardInterrupt(), 130, "goes on after the last finished task"),
+        (KeyboardInterrupt(), 130, "goes on from where it was last kept"),
+        (Preempted(), 75, "stopped; the same command goes on from here"),
     ],
 )
 def test_failures_end_with_their_text_and_status(

@@ -304,9 +304,9 @@ def test_every_strength_goes_on_from_the_first_task_as_if_from_scratch(
     learned: list[tuple[float, float, int]] = []
     true_train = sequence.train
 
-    def counting(setup: Setup, start: Start, rates: Rates, report: Any) -> Trained:
+    def counting(setup: Setup, start: Start, rates: Rates, *rest: Any) -> Trained:
         learned.append((float(rates.learning_rate), float(rates.strength), start.task))
-        return true_train(setup, start, rates, report)
+        return true_train(setup, start, rates, *rest)
 
     monkeypatch.setattr(sequence, "train", counting)
     run_tune(tmp_path, "--method", method, "--strengths", "0.5", "0.1", "--learning-rates", "0.05")
@@ -340,11 +340,11 @@ def test_the_first_task_is_learned_once_for_each_rate_and_a_stopped_grid_goes_on
     learned: list[tuple[float, int]] = []
     true_train = sequence.train
 
-    def counting(setup: Setup, start: Start, rates: Rates, report: Any) -> Trained:
+    def counting(setup: Setup, start: Start, rates: Rates, *rest: Any) -> Trained:
         if len(learned) == 7:
             raise KeyboardInterrupt
         learned.append((float(rates.learning_rate), start.task))
-        return true_train(setup, start, rates, report)
+        return true_train(setup, start, rates, *rest)
 
     monkeypatch.setattr(sequence, "train", counting)
     grid = ["--strengths", "0.5", "0.1", "--learning-rates", "0.05", "0.01"]
@@ -353,9 +353,9 @@ def test_the_first_task_is_learned_once_for_each_rate_and_a_stopped_grid_goes_on
     assert end.value.code == 130
     monkeypatch.setattr(sequence, "train", true_train)
 
-    def rest(setup: Setup, start: Start, rates: Rates, report: Any) -> Trained:
+    def rest(setup: Setup, start: Start, rates: Rates, *others: Any) -> Trained:
         learned.append((float(rates.learning_rate), start.task))
-        return true_train(setup, start, rates, report)
+        return true_train(setup, start, rates, *others)
 
     monkeypatch.setattr(sequence, "train", rest)
     run_tune(tmp_path, *grid)

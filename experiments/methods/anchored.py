@@ -13,8 +13,9 @@ import optax
 from jax.sharding import Mesh
 
 import mas_jax
+from experiments import devices
 from experiments.examples import DeviceExamples, in_order
-from experiments.loops import Loop, make_loop
+from experiments.loops import make_loop
 from experiments.methods.base import Method, Stage
 from experiments.networks import Batch, Network
 
@@ -23,6 +24,9 @@ Data: TypeAlias = Literal["train", "test", "both"]
 
 BATCH_SIZE = 200
 """Samples per step of the loop over a task's examples; changes speed only."""
+BATCHES_PER_CHUNK = 50
+"""Steps at most from one boundary to the next, at which a run can be stopped; one, where each is a
+call from the host."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -85,32 +89,66 @@ class Measure(NamedTuple):
 MeasureFn: TypeAlias = Callable[[Network, Mesh | None], Measure]
 
 
+class Stream(NamedTuple):
+    """A part's batches, in chunks that are alike, so that one program measures all."""
+
+    rows: jax.Array  # (K, S, B)
+    weights: jax.Array  # (K, S, B), 0 for filling
+    keys: jax.Array  # (K, S, B)
+
+
+class Measuring(NamedTuple):
+    """Functions of one way to measure, compiled as `experiments.loops` says."""
+
+    init: Callable[[Any], Any]  # from parameters
+    add: Callable[..., Any]  # (state, number of a chunk, Stream, examples, parameters) -> state
+    finalize: Callable[[Any], Any]
+
+
 def importance_over(
-    measure_fn: MeasureFn,
-    network: Network,
-    mesh: Mesh | None,
-    params: Any,
-    parts: Sequence[DeviceExamples],
-    counted: np.ndarray,
-    key: jax.Array,
+    measure_fn: MeasureFn, stage: Stage, parts: Sequence[DeviceExamples], counted: np.ndarray
 ) -> Any:
     """Ω over the examples of all `parts` whose label's entry in `counted` (C,) is 1."""
-    state = measure_fn(network, mesh).estimator.init(params)
+    network, bookmark = stage.network, stage.bookmark
+    measuring = measuring_with(measure_fn, network, stage.mesh)
+    chunk = 1 if network.stepwise else BATCHES_PER_CHUNK
+    state, done = measuring.init(stage.params), 0
+    kept = bookmark.found("importance", lambda: state)
+    if kept is not None:
+        state, done = kept.tree, kept.told["chunks"]
+    before = 0
     for number, part in enumerate(parts):
-        rows, weights = in_order(part, BATCH_SIZE)
-        weights = weights * jnp.asarray(counted)[part.labels[rows]]
-        keys = jax.random.split(jax.random.fold_in(key, number), weights.shape)
-        loop = _updating(measure_fn, network, mesh)
-        state, _ = loop(state, rows, weights, (part.batch, part.labels), params, keys)
-    return measure_fn(network, mesh).estimator.finalize(state)
+        key = jax.random.fold_in(stage.key, number)
+        stream = stream_of(part, counted, key, BATCH_SIZE, chunk)
+        for index in range(max(0, done - before), len(stream.rows)):
+            state = measuring.add(state, index, stream, part, stage.params)
+            # Wait: the host would otherwise be chunks ahead of what a stop could keep.
+            bookmark.keep("importance", jax.block_until_ready(state), chunks=before + index + 1)
+        before += len(stream.rows)
+    return measuring.finalize(state)
 
 
-importance_compiled = jax.jit(importance_over, static_argnums=(0, 1, 2))
+@functools.partial(jax.jit, static_argnums=(3, 4))
+def stream_of(
+    part: DeviceExamples, counted: jax.Array, key: jax.Array, batch_size: int, chunk: int
+) -> Stream:
+    """The batches of a part, at most `chunk` of them in a chunk."""
+    rows, weights = in_order(part, batch_size)
+    weights = weights * counted[part.labels[rows]]
+    keys = jax.random.split(key, weights.shape)
+    num_chunks = -(-len(rows) // chunk)
+    size = -(-len(rows) // num_chunks)
+    # Batches that are filling alone are skipped by the loop.
+    filling = [(0, num_chunks * size - len(rows)), (0, 0)]
+    rows, weights = jnp.pad(rows, filling), jnp.pad(weights, filling)
+    keys = keys[jnp.arange(num_chunks * size) % len(keys)]
+    shape = (num_chunks, size, batch_size)
+    return Stream(rows.reshape(shape), weights.reshape(shape), keys.reshape(shape))
 
 
 @functools.cache
-def _updating(measure_fn: MeasureFn, network: Network, mesh: Mesh | None) -> Loop:
-    """The loop over batches."""
+def measuring_with(measure_fn: MeasureFn, network: Network, mesh: Mesh | None) -> Measuring:
+    """The functions for one network."""
     estimator, batch_fn = measure_fn(network, mesh)
 
     def step(
@@ -124,7 +162,28 @@ def _updating(measure_fn: MeasureFn, network: Network, mesh: Mesh | None) -> Loo
         batch = batch_fn(*taken, keys_SxB[number])
         return estimator.update(state, params, batch, weights), None
 
-    return make_loop(step, stepwise=network.stepwise)
+    loop = make_loop(step, stepwise=network.stepwise)
+
+    def add(state: Any, index: Any, stream: Stream, part: DeviceExamples, params: Any) -> Any:
+        rows, weights, keys = _chunk(stream, index)
+        return loop(state, rows, weights, (part.batch, part.labels), params, keys)[0]
+
+    if network.stepwise:
+        return Measuring(estimator.init, add, estimator.finalize)
+    options: dict[str, Any] = {}
+    if mesh is not None:
+        options = {"out_shardings": devices.whole_on(mesh)}
+    return Measuring(
+        jax.jit(estimator.init, **options),
+        jax.jit(add, donate_argnums=0, **options),
+        estimator.finalize,
+    )
+
+
+@jax.jit
+def _chunk(stream: Stream, index: int) -> Stream:
+    """One chunk of a stream."""
+    return jax.tree.map(lambda leaf: leaf[index], stream)
 
 
 def task_importance(
@@ -137,5 +196,4 @@ def task_importance(
     parts = {"train": [stage.train], "test": [stage.test], "both": [stage.train, stage.test]}[data]
     counted = np.isin(stage.labels, only) if set(only) & set(stage.classes) else True
     counted = np.broadcast_to(np.float32(counted), len(stage.labels))
-    over = importance_over if stage.network.stepwise else importance_compiled
-    return over(measure_fn, stage.network, stage.mesh, stage.params, parts, counted, stage.key)
+    return importance_over(measure_fn, stage, parts, counted)

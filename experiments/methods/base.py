@@ -10,6 +10,7 @@ import optax
 from jax.sharding import Mesh
 
 from experiments import checkpoint
+from experiments.bookmark import Bookmark
 from experiments.data.types import Task
 from experiments.examples import DeviceExamples
 from experiments.networks import Network, Seen
@@ -30,6 +31,7 @@ class Stage(NamedTuple):
     train: DeviceExamples  # the task's training examples
     test: DeviceExamples  # those it is evaluated on
     key: jax.Array  # for what the method draws at random
+    bookmark: Bookmark  # where what takes long keeps how far it has come
     mesh: Mesh | None = None  # of all devices, where the run uses them
 
 
