@@ -7,7 +7,7 @@ error of an entry:
 | code | bytes | relative error | and otherwise |
 |---|---|---|---|
 | "exact" | 4 | 0 | |
-| "bfloat16" | 2 | 2⁻⁹ = 0.2 % | entries below 2⁻¹²⁶, the smallest normal number, lose digits |
+| "bfloat16" | 2 | 2⁻⁸ = 0.4 % | entries below 2⁻¹²⁶, the smallest normal number, lose digits |
 | "log8" | 1 + 4/128 | 3.4 % | entries below 2⁻²⁴ of their block's largest become that |
 
 Zeros stay zeros under each, and other entries stay positive (but for bfloat16 below 2⁻¹³⁴). None
@@ -41,7 +41,8 @@ def encoded(importance: np.ndarray, code: Code) -> tuple[np.ndarray, np.ndarray 
             return importance, None
         case "bfloat16":
             largest = np.float32(ml_dtypes.finfo(ml_dtypes.bfloat16).max)
-            return np.minimum(importance, largest).astype(ml_dtypes.bfloat16), None
+            # asarray, since of a scalar's array NumPy makes a scalar.
+            return np.asarray(np.minimum(importance, largest)).astype(ml_dtypes.bfloat16), None
         case "log8":
             flat = importance.reshape(-1)
             parts = [_logarithms(part) for part in _parts(flat)]

@@ -97,7 +97,7 @@ class AnchorStore:
           num_samples: how many samples it was measured on; 0 where none were needed.
           extra: anything else to keep with it, plain JSON.
           importance_as: how Ω is stored. "exact", bit for bit, 4 bytes for each parameter in
-            float32; "bfloat16", 2 bytes, each entry within 0.2 %; "log8", 1.03 bytes, each entry
+            float32; "bfloat16", 2 bytes, each entry within 0.4 %; "log8", 1.03 bytes, each entry
             within 3.4 %, or for entries below 2⁻²⁴ (6e-8) of the largest of the 128 around them,
             raised to that. Under each of them zeros stay zeros, and `restore` gives float32.
             θ* is always exact.
