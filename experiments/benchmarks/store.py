@@ -1,0 +1,175 @@
+"""What it takes to keep large anchors: `python -m experiments.benchmarks.store --out FILE.json`.
+
+Saving and restoring run in a process each, since a process remembers its peak of memory alone.
+"""
+
+import dataclasses
+import json
+import math
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import tyro
+
+import mas_jax
+from experiments.benchmarks import record
+
+Code = Literal["exact", "bfloat16", "log8"]
+
+_STATUS = Path("/proc/self/status")
+_LEAVES = 50
+_TASK = "large"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Options:
+    """Save an anchor of float32 θ* and Ω, restore it, and compare: seconds, memory, bytes."""
+
+    parameters: float = 1e9
+    """How many, in fifty leaves of one size. 1e9 of them are 8 GB, and want 11 GB of memory."""
+    importance_as: tuple[Code, ...] = ("exact", "bfloat16", "log8")
+    """How Ω is stored, one after the other."""
+    directory: Path | None = None
+    """Where the stores are while they are measured; the system's temporary folder by default."""
+    out: Path | None = None
+    """A JSON file for what is measured."""
+    step: Literal["", "save", "restore"] = ""
+    """What one process measures; given by the benchmark to those it starts."""
+
+
+def main(options: Options) -> None:
+    """Print a table, and write everything as JSON."""
+    if options.step:
+        assert options.directory is not None
+        measure = _save if options.step == "save" else _restore
+        print(json.dumps(measure(options)))
+        return
+    measured = {}
+    for code in options.importance_as:
+        measured[code] = _both(options, code)
+        for step in ("save", "restore"):
+            print(_line(code, step, measured[code]), flush=True)
+    report = {"measured": measured, **record.conditions(options)}
+    if options.out is not None:
+        record.write(report, options.out)
+
+
+def _both(options: Options, code: Code) -> dict[str, Any]:
+    """A save and a restore, in a process each."""
+    with tempfile.TemporaryDirectory(dir=options.directory) as folder:
+        measured: dict[str, Any] = {
+            step: _in_process(options, code, step, folder) for step in _STEPS
+        }
+        files = [path.stat().st_size for path in Path(folder).rglob("*") if path.is_file()]
+    tree = 8 * shape_of(options)[0] * _LEAVES
+    return {
+        **measured,
+        "tree_bytes": tree,
+        "disk_bytes": sum(files),
+        "disk_bytes_per_parameter": round(sum(files) / (tree / 8), 3),
+    }
+
+
+_STEPS = ("save", "restore")
+
+
+def _in_process(options: Options, code: Code, step: str, folder: str) -> dict[str, float]:
+    """What a new process measures."""
+    flags = {"parameters": options.parameters, "step": step, "directory": folder}
+    command = [sys.executable, "-m", "experiments.benchmarks.store", "--importance-as", code]
+    for name, value in flags.items():
+        command += [f"--{name}", str(value)]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def _line(code: Code, step: str, measured: dict[str, Any]) -> str:
+    """One row of the table."""
+    seconds, peak = measured[step]["seconds"], measured[step]["peak_bytes"]
+    tree = measured["tree_bytes"]
+    return (
+        f"Ω {code:9} {step:8} {seconds:6.1f} s  {tree / seconds / 1e9:5.2f} GB/s  "
+        f"peak {peak / tree:.2f} × the tree of {tree / 1e9:.2f} GB  "
+        f"{measured['disk_bytes_per_parameter']:.2f} bytes per parameter on disk"
+    )
+
+
+def shape_of(options: Options) -> tuple[int]:
+    """The shape of each leaf."""
+    return (math.ceil(options.parameters / _LEAVES),)
+
+
+def leaf(number: int, shape: tuple[int]) -> tuple[np.ndarray, np.ndarray]:
+    """θ* and Ω of one leaf, Ω over many orders of magnitude; the same in every process."""
+    rng = np.random.default_rng(number)
+    theta = rng.standard_normal(shape, np.float32)
+    # In place, or what lies in between would be the peak.
+    omega = rng.standard_normal(shape, np.float32)
+    np.multiply(omega, 4, out=omega)
+    np.exp(omega, out=omega)
+    return theta, omega
+
+
+def _save(options: Options) -> dict[str, float]:
+    """Seconds of the save and the peak of the process, the tree that is saved included."""
+    shape = shape_of(options)
+    trees: tuple[dict[str, jax.Array], dict[str, jax.Array]] = ({}, {})
+    for number in range(_LEAVES):
+        for tree, value in zip(trees, leaf(number, shape), strict=True):
+            tree[f"{number:02}"] = jnp.array(value)
+    anchor = mas_jax.Anchor(*jax.block_until_ready(trees))
+    before, start = _status("VmRSS"), time.perf_counter()
+    _store(options).save(
+        _TASK, anchor, objective="none", num_samples=0, importance_as=options.importance_as[0]
+    )
+    return _measured(before, start)
+
+
+def _restore(options: Options) -> dict[str, float]:
+    """Seconds of the restore and the peak of the process, the tree restored included."""
+    shape = shape_of(options)
+    like = {f"{number:02}": jax.ShapeDtypeStruct(shape, jnp.float32) for number in range(_LEAVES)}
+    jax.block_until_ready(jnp.zeros(1))  # what JAX itself takes is there before
+    before, start = _status("VmRSS"), time.perf_counter()
+    anchor = jax.block_until_ready(_store(options).restore(_TASK, like=like))
+    measured = _measured(before, start)
+    for number in (0, _LEAVES - 1):
+        theta, omega = leaf(number, shape)
+        np.testing.assert_array_equal(anchor.params[f"{number:02}"], theta)
+        close = 0 if options.importance_as[0] == "exact" else 0.034
+        floor = 2.0**-24 * omega.max() if close else 0
+        np.testing.assert_allclose(anchor.importance[f"{number:02}"], omega, rtol=close, atol=floor)
+    return measured
+
+
+def _store(options: Options) -> mas_jax.AnchorStore:
+    """The store that is measured."""
+    assert options.directory is not None
+    return mas_jax.AnchorStore(options.directory / "anchors")
+
+
+def _measured(before: int, start: float) -> dict[str, float]:
+    """Seconds since `start`, memory before and at the peak of this process."""
+    seconds = time.perf_counter() - start
+    return {
+        "seconds": round(seconds, 2),
+        "bytes_before": before,
+        "peak_bytes": _status("VmHWM"),
+    }
+
+
+def _status(name: str) -> int:
+    """VmRSS, resident bytes now, or VmHWM, the most there have been."""
+    lines = dict(line.split(":", 1) for line in _STATUS.read_text().splitlines())
+    return 1024 * int(lines[name].split()[0])
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Options))
