@@ -207,8 +207,15 @@ class AnchorStore:
             else:
                 stack.enter_context(writer_lock(pathlib.Path(self._directory)))
             self._remove_leftovers()
-            stack.callback(self._remove_leftovers)
+            stack.push(self._tidy)
             yield stack.enter_context(self._manager(alone=True))
+
+    def _tidy(self, _kind: Any, error: BaseException | None, _traceback: Any) -> None:
+        """Remove what this writer leaves, as far as it goes where `error` is on its way out."""
+        # TensorStore's threads may still be writing there, and the disk may fail here again: the
+        # user wants to hear of the first error. The next writer clears what stays.
+        with contextlib.suppress(OSError) if error else contextlib.nullcontext():
+            self._remove_leftovers()
 
     def _remove_leftovers(self) -> None:
         """Remove what killed writers left: entries half written or half deleted."""
