@@ -235,6 +235,7 @@ class AnchorStore:
     def _write(self, manager: ocp.CheckpointManager, held: Anchor, content: Manifest) -> None:
         """Save one entry, and see that it is there."""
         step = max(manager.all_steps(), default=-1) + 1
+        content = manifest.bound(content, step)
         failed = f"task {content['task']!r} was not saved to {self._directory}"
         items = ocp.args.Composite(
             anchor=ocp.args.PyTreeSave(host_arrays.stored(held)),
@@ -285,7 +286,9 @@ class AnchorStore:
     def _read_manifest(self, manager: ocp.CheckpointManager, step: int) -> Manifest:
         """The manifest of one step, verified."""
         content = self._read(manager, step, "metadata", ocp.args.JsonRestore())
-        return manifest.opened(content, str(self._directory / str(step)))
+        content = manifest.opened(content, str(self._directory / str(step)))
+        manifest.check_entry(content, step, str(self._directory))
+        return content
 
     def _read_arrays(self, manager: ocp.CheckpointManager, step: int, content: Manifest) -> Anchor:
         """The arrays of one step by path, verified."""
