@@ -54,12 +54,18 @@ def zeroed(content: bytes, rng: np.random.Generator) -> bytes:
     return content[:start] + bytes(length) + content[start + length :]
 
 
+def emptied(content: bytes, rng: np.random.Generator) -> bytes:
+    """Nothing."""
+    del content, rng
+    return b""
+
+
 CHANGES: dict[str, Callable[[bytes, np.random.Generator], bytes]] = {
     "flip a bit of": flipped,
     "truncate": truncated,
     "lengthen": lengthened,
     "zero a block of": zeroed,
-    "empty": lambda content, rng: b"",
+    "empty": emptied,
 }
 """What is done to the bytes of a file; an empty file can only be lengthened."""
 OTHERS = ("delete", "exchange", "overwrite")
@@ -166,8 +172,8 @@ def silent(damage: Damage, directory: pathlib.Path) -> str | None:
         except (MasJaxError, OSError, ValueError) as error:
             wrong = f"{type(error).__name__}: {error}"
         if wrong:
-            return f"{damage}: {task}: {wrong}"
-    return silent_in_list(damage, directory)
+            return f"{task}: {wrong}"
+    return _silent_in_list(damage, directory)
 
 
 def _unclear(text: str, directory: pathlib.Path) -> str | None:
@@ -181,7 +187,7 @@ def _unclear(text: str, directory: pathlib.Path) -> str | None:
     return None
 
 
-def silent_in_list(damage: Damage, directory: pathlib.Path) -> str | None:
+def _silent_in_list(damage: Damage, directory: pathlib.Path) -> str | None:
     """Why the list of tasks does not tell of the damage; None if it does, or is right."""
     wanted = TASKS
     if damage.kind == "remove entry":
@@ -190,4 +196,4 @@ def silent_in_list(damage: Damage, directory: pathlib.Path) -> str | None:
         listed = tuple(AnchorStore(directory).tasks())
     except CheckpointCorruptError as error:
         return _unclear(str(error), directory)
-    return None if listed == wanted else f"{damage}: it lists {listed} and says nothing"
+    return None if listed == wanted else f"it lists {listed} and says nothing"

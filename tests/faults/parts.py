@@ -49,6 +49,9 @@ class Only(NamedTuple):
         return self.number in (None, number)
 
 
+ALL = Only()
+
+
 def seed_given() -> int:
     """The seed that the environment gives, 0 without one."""
     return int(os.environ.get("MAS_JAX_FAULT_SEED", "0"))
@@ -87,9 +90,7 @@ def _tried(bench: Bench, case: Case, number: int) -> tuple[dict, Outcome]:
     return answer, Outcome(case.operation, number, str(case), answer["failure"])
 
 
-def full_disks(
-    bench: Bench, only: Only = Only(), limits: Sequence[int] = LIMITS
-) -> Iterator[Outcome]:
+def full_disks(bench: Bench, only: Only = ALL, limits: Sequence[int] = LIMITS) -> Iterator[Outcome]:
     """Every operation with files that may not grow beyond a limit."""
     for operation in only.operations():
         for limit in filter(only.has, limits):
@@ -109,7 +110,7 @@ def clock_kills(bench: Bench, seed: int, only: Only) -> Iterator[Outcome]:
 
 
 def damages(
-    seed: int, only: Only = Only(), per_file: int = PER_FILE, count: int | None = None
+    seed: int, only: Only = ALL, per_file: int = PER_FILE, count: int | None = None
 ) -> Iterator[Outcome]:
     """Every damage to a store of several tasks; with `count` a random choice of them."""
     with tempfile.TemporaryDirectory() as folder:
