@@ -3,6 +3,7 @@
 import contextlib
 import os
 import pathlib
+import time
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -27,6 +28,10 @@ from mas_jax.types import Params
 
 _DELETED = ".deleted"
 """Where an entry goes, in one rename, to be deleted: nobody sees it half gone."""
+
+_ABANDONED: dict[str, int] = {}
+"""By store, the number of the last entry that this process failed to write. TensorStore's threads
+may still be writing there, and what they write must not come into another entry."""
 
 
 class AnchorStore:
@@ -212,10 +217,16 @@ class AnchorStore:
 
     def _tidy(self, _kind: Any, error: BaseException | None, _traceback: Any) -> None:
         """Remove what this writer leaves, as far as it goes where `error` is on its way out."""
-        # TensorStore's threads may still be writing there, and the disk may fail here again: the
-        # user wants to hear of the first error. The next writer clears what stays.
+        # The disk may fail here again: the user wants to hear of the first error.
         with contextlib.suppress(OSError) if error else contextlib.nullcontext():
             self._remove_leftovers()
+
+    def _settle(self) -> None:
+        """Remove what a failed write leaves, as long as its threads may go on writing."""
+        for _ in range(10):
+            with contextlib.suppress(OSError):
+                self._remove_leftovers()
+            time.sleep(0.02)
 
     def _remove_leftovers(self) -> None:
         """Remove what killed writers left: entries half written or half deleted."""
@@ -234,7 +245,8 @@ class AnchorStore:
 
     def _write(self, manager: ocp.CheckpointManager, held: Anchor, content: Manifest) -> None:
         """Save one entry, and see that it is there."""
-        step = max(manager.all_steps(), default=-1) + 1
+        abandoned = _ABANDONED.get(str(self._directory), -1)
+        step = max(*manager.all_steps(), abandoned, -1) + 1
         content = manifest.bound(content, step)
         failed = f"task {content['task']!r} was not saved to {self._directory}"
         items = ocp.args.Composite(
@@ -244,6 +256,8 @@ class AnchorStore:
         try:
             written = manager.save(step, args=items)
         except Exception as error:
+            _ABANDONED[str(self._directory)] = step
+            self._settle()
             raise StoreNotWritableError(
                 f"{failed}: {type(error).__name__}: {error}. The tasks saved before are unharmed"
             ) from error
