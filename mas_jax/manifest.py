@@ -144,10 +144,11 @@ def check_entry(manifest: Manifest, entry: int, where: str) -> None:
 
     The folders' order is that of the tasks, and a copy in another's place hides that other.
     """
-    if manifest.get("entry", entry) != entry:
+    saved_as = manifest.get("entry", entry)
+    if saved_as != entry:
         raise CheckpointCorruptError(
             f"{where}/{entry} holds task {manifest['task']!r}, which was saved as "
-            f"{where}/{manifest['entry']}: an entry was renamed or copied over another. Rename it "
+            f"{where}/{saved_as}: an entry was renamed or copied over another. Rename it "
             f"back, put a copy of {entry} back, or remove {entry} to give its task up"
         )
 

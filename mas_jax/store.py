@@ -14,6 +14,7 @@ from etils import epath
 
 from mas_jax import host_arrays, manifest, trees
 from mas_jax.anchor import Anchor
+from mas_jax.condition import Entry, StoreCondition
 from mas_jax.errors import (
     CheckpointCorruptError,
     MasJaxError,
@@ -22,7 +23,7 @@ from mas_jax.errors import (
     TaskExistsError,
     TaskNotFoundError,
 )
-from mas_jax.lock import writer_lock
+from mas_jax.lock import writer_lock, writer_of
 from mas_jax.manifest import Manifest
 from mas_jax.types import Params
 
@@ -181,6 +182,30 @@ class AnchorStore:
         with self._writing() as manager:
             manager.delete(self._find(manager, task)[0])
 
+    def examine(self) -> StoreCondition:
+        """Read everything and change nothing: what is there, what is damaged, what was left.
+
+        Raises:
+          NotADirectoryError: the store's path is a file, or lies below one.
+        """
+        with self._manager() as manager:
+            entries = tuple(self._examined(manager, step) for step in manager.all_steps())
+        paths = sorted(self._directory.iterdir()) if self._directory.exists() else []
+        leftovers = tuple(path.name for path in paths if self._is_leftover(path))
+        writer = None if self._remote else writer_of(pathlib.Path(self._directory))
+        return StoreCondition(entries, leftovers, writer)
+
+    def _examined(self, manager: ocp.CheckpointManager, step: int) -> Entry:
+        """One entry, read to the end."""
+        task = None
+        try:
+            content = self._read_manifest(manager, step)
+            task = content["task"]
+            self._read_arrays(manager, step, content)
+        except (MasJaxError, OSError) as error:
+            return Entry(str(step), task, error)
+        return Entry(str(step), task, None)
+
     @contextlib.contextmanager
     def _manager(self, *, alone: bool = False) -> Iterator[ocp.CheckpointManager]:
         """A manager that sees what is on disk now, and creates nothing by itself."""
@@ -231,8 +256,12 @@ class AnchorStore:
     def _remove_leftovers(self) -> None:
         """Remove what killed writers left: entries half written or half deleted."""
         for path in self._directory.iterdir():
-            if path.name == _DELETED or self._is_half_written(path):
+            if self._is_leftover(path):
                 path.rmtree()
+
+    def _is_leftover(self, path: epath.Path) -> bool:
+        """Whether `path` is an entry half written or half deleted."""
+        return path.name == _DELETED or self._is_half_written(path)
 
     def _is_half_written(self, path: epath.Path) -> bool:
         """Whether `path` is an entry that Orbax has begun and not committed."""
