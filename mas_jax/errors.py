@@ -55,3 +55,24 @@ class EngineWarning(UserWarning):
 
 class CoupledSamplesError(MasJaxError, ValueError):
     """The network's outputs for one sample depend on the others in the batch."""
+
+
+class OlderAnchorWarning(UserWarning):
+    """The task asked for is damaged, and by choice an older task's anchor was restored instead.
+
+    Attributes:
+      task: the name asked for.
+      restored: the name of the task whose anchor was returned.
+      damage: the error that would have been raised.
+    """
+
+    def __init__(self, task: str, restored: str, damage: CheckpointCorruptError):
+        super().__init__(task, restored, damage)
+        self.task, self.restored, self.damage = task, restored, damage
+
+    def __str__(self) -> str:
+        return (
+            f"the anchor of task {self.task!r} cannot be restored, and that of {self.restored!r}, "
+            f"the newest whole one before it, was: what was learned since then is not held. "
+            f"Measure {self.task!r} again, if its data is still there. What is wrong: {self.damage}"
+        )

@@ -1,20 +1,45 @@
-"""An anchor as NumPy arrays by path, which is how the store writes it; and back onto devices."""
+"""An anchor as the NumPy arrays that the store writes; and back, group by group, onto devices."""
 
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 
-from mas_jax import checks, trees
+from mas_jax import checks, importance_codes, trees
 from mas_jax.anchor import Anchor
 from mas_jax.errors import CheckpointCorruptError
-from mas_jax.manifest import Manifest, digest, dtype_of, leaves_by_name
+from mas_jax.importance_codes import Code
+from mas_jax.manifest import (
+    ArrayRecord,
+    LeafRecord,
+    Manifest,
+    StoredArray,
+    digest,
+    dtype_of,
+    leaves_by_name,
+    stored_arrays,
+)
 from mas_jax.types import Params
 
+GROUP_BYTES = 64 << 20
+"""Arrays are read together up to this many bytes: reading takes several times their memory, and
+a while for each group."""
 
-def check_anchor(anchor: Anchor) -> None:
+ByNumber = dict[str, dict[str, Any]]
+"""Arrays as Orbax gets them: by tree and number, without the empty ones, which it refuses."""
+
+
+class HeldAnchor(NamedTuple):
+    """An anchor on the host."""
+
+    arrays: ByNumber
+    leaves: list[LeafRecord]
+
+
+def check_anchor(anchor: Anchor, code: Code = "exact") -> None:
     """Raise, naming the leaf, unless both trees are what an anchor's must be."""
     checks.check_same_leaves("importance", anchor.importance, "anchor.params", anchor.params)
     if not jax.tree.leaves(anchor.params):
@@ -31,6 +56,12 @@ def check_anchor(anchor: Anchor) -> None:
             raise TypeError(
                 f"importance{trees.path_name(path)} is {dtype_of(leaf)}, wanted float32 or float64"
             )
+        if code != "exact" and dtype_of(leaf) != jnp.float32:
+            raise TypeError(
+                f"importance{trees.path_name(path)} is {dtype_of(leaf)}, and "
+                f"importance_as={code!r} is for float32; "
+                'save it with importance_as="exact"'
+            )
     checks.check_finite("anchor.params", anchor.params)
     checks.check_importance(anchor.importance)
 
@@ -46,65 +77,101 @@ def _check_addressable(anchor: Anchor) -> None:
             )
 
 
-def from_anchor(anchor: Anchor) -> Anchor:
-    """`anchor` as NumPy arrays by path in print, both trees in one order."""
+def from_anchor(anchor: Anchor, code: Code = "exact") -> HeldAnchor:
+    """`anchor` as it is stored: its arrays, without a copy where they are on the host already."""
     params, importance = map(leaves_by_name, anchor)
-    return Anchor(
-        {path: np.asarray(leaf, dtype_of(leaf)) for path, leaf in params.items()},
-        {path: np.asarray(importance[path], dtype_of(importance[path])) for path in params},
-    )
-
-
-def described(manifest: Manifest) -> Anchor:
-    """What `from_anchor` returned when the manifest was made, shapes and dtypes only."""
-
-    def abstract(tree: Any) -> dict[str, jax.ShapeDtypeStruct]:
-        return {
-            leaf["path"]: jax.ShapeDtypeStruct(leaf["shape"], np.dtype(leaf[tree]["dtype"]))
-            for leaf in manifest["leaves"]
-        }
-
-    return Anchor(abstract("params"), abstract("importance"))
-
-
-def stored(held: Anchor) -> dict[str, dict[str, Any]]:
-    """The arrays as Orbax gets them: by number, and without the empty ones, which it refuses."""
-    return {
-        name: {str(number): leaf for number, leaf in enumerate(tree.values()) if leaf.size}
-        for name, tree in held._asdict().items()
-    }
-
-
-def verified(arrays: dict[str, dict[str, Any]], manifest: Manifest, where: str) -> Anchor:
-    """What `stored` was given, from what came back; every digest computed again."""
-    held = Anchor({}, {})
-    for number, leaf in enumerate(manifest["leaves"]):
-        for name, record in (("params", leaf["params"]), ("importance", leaf["importance"])):
-            # Orbax was not given the empty arrays.
-            empty = np.zeros(leaf["shape"], record["dtype"]) if 0 in leaf["shape"] else None
-            value = arrays[name].get(str(number), empty)
-            if not isinstance(value, np.ndarray) or digest(value) != record["sha256"]:
-                raise CheckpointCorruptError(
-                    f"{name}{leaf['path']} of task {manifest['task']!r} in {where} is not what "
-                    "was saved: its digest differs. Put a copy of that folder back, or "
-                    f"delete({manifest['task']!r}) to give the task up"
-                )
-            getattr(held, name)[leaf["path"]] = value
+    held = HeldAnchor({"params": {}, "importance": {}}, [])
+    for number, (path, leaf) in enumerate(params.items()):
+        value = np.asarray(leaf, dtype_of(leaf))
+        omega = np.asarray(importance[path], dtype_of(importance[path]))
+        stored, scales = importance_codes.encoded(omega, code)
+        record = ArrayRecord(dtype=str(omega.dtype), sha256=digest(stored))
+        if code != "exact":
+            record["code"] = code
+        if scales is not None:
+            record["scales"] = digest(scales)
+        for tree, array in (("params", value), ("importance", stored), ("scales", scales)):
+            if array is not None and array.size:
+                held.arrays.setdefault(tree, {})[str(number)] = array
+        own = ArrayRecord(dtype=str(value.dtype), sha256=digest(value))
+        shape = list(value.shape)
+        held.leaves.append(LeafRecord(path=path, shape=shape, params=own, importance=record))
     return held
 
 
-def placed(held: Anchor, like: Params) -> Anchor:
-    """`held` in the structure of `like`, each array where the leaf of `like` is."""
+def restored(
+    manifest: Manifest,
+    like: Params,
+    read: Callable[[list[StoredArray]], ByNumber],
+    where: str,
+) -> Anchor:
+    """The anchor of `manifest` in the structure of `like`, each array where its leaf is.
+
+    `read` gives the arrays of a group. Of what is on the host only one group is held at a time.
+    """
+    targets = leaves_by_name(like)
+    codes: list[Code] = [leaf["importance"].get("code", "exact") for leaf in manifest["leaves"]]
+    held = Anchor({}, {})
+    for group in groups(manifest):
+        arrays = read([array for array in group if array.nbytes])
+        values = {
+            (array.tree, array.number): _verified(arrays, array, manifest, where) for array in group
+        }
+        for tree, number, path, *_ in group:
+            if tree == "scales":
+                continue
+            value = values.pop((tree, number))
+            if tree == "importance" and codes[number] != "exact":
+                scales = values.get(("scales", number))
+                value = importance_codes.decoded(value, scales, codes[number])
+            getattr(held, tree)[path] = _on_devices_of(value, targets[path])
+    return _structured(held, like)
+
+
+def check_stored(
+    manifest: Manifest, read: Callable[[list[StoredArray]], ByNumber], where: str
+) -> None:
+    """Raise CheckpointCorruptError unless every array of `manifest` is what was saved."""
+    for group in groups(manifest):
+        arrays = read([array for array in group if array.nbytes])
+        for array in group:
+            _verified(arrays, array, manifest, where)
+
+
+def groups(manifest: Manifest) -> Iterator[list[StoredArray]]:
+    """The arrays of an entry, those together that are read together."""
+    group: list[StoredArray] = []
+    for array in stored_arrays(manifest):
+        size = sum(other.nbytes for other in group)
+        # The scales are of the array before them.
+        if group and size + array.nbytes > GROUP_BYTES and array.tree != "scales":
+            yield group
+            group = []
+        group.append(array)
+    yield group
+
+
+def _verified(arrays: ByNumber, array: StoredArray, manifest: Manifest, where: str) -> np.ndarray:
+    """One array of those that were read; its digest computed again."""
+    # Orbax was not given the empty arrays.
+    empty = None if array.nbytes else np.zeros(array.shape, array.dtype)
+    value = arrays.get(array.tree, {}).get(str(array.number), empty)
+    if not isinstance(value, np.ndarray) or digest(value) != array.sha256:
+        raise CheckpointCorruptError(
+            f"{array.name} of task {manifest['task']!r} in {where} is not what "
+            "was saved: its digest differs. Put a copy of that folder back, or "
+            f"delete({manifest['task']!r}) to give the task up"
+        )
+    return value
+
+
+def _structured(held: Anchor, like: Params) -> Anchor:
+    """Arrays by path in the structure of `like`, which masks what has none."""
     paths, treedef = jax.tree_util.tree_flatten_with_path(like, is_leaf=trees.is_masked)
     names = [jax.tree_util.keystr(path) for path, _ in paths]
 
-    def build(tree: dict[str, np.ndarray]) -> Any:
-        return treedef.unflatten(
-            [
-                _on_devices_of(tree[name], leaf) if name in tree else optax.MaskedNode()
-                for name, (_, leaf) in zip(names, paths, strict=True)
-            ]
-        )
+    def build(tree: dict[str, jax.Array]) -> Any:
+        return treedef.unflatten([tree.get(name, optax.MaskedNode()) for name in names])
 
     return Anchor(build(held.params), build(held.importance))
 

@@ -43,13 +43,15 @@ def _opened(directory: pathlib.Path) -> Iterator[TextIO]:
     """The lock file, open for writing."""
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        file = (directory / LOCK_FILE).open("a+", encoding="utf-8")
+        # No link is followed: the lock is emptied, and what a link leads to would be.
+        flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW
+        descriptor = os.open(directory / LOCK_FILE, flags, 0o666)
     except OSError as error:
         raise StoreNotWritableError(
             f"cannot write to the store {directory}: {error}. Choose a directory in which this "
             "user may create files"
         ) from error
-    with file:
+    with os.fdopen(descriptor, "a+", encoding="utf-8") as file:
         yield file
 
 

@@ -4,22 +4,23 @@ import datetime
 import hashlib
 import importlib.metadata
 import json
-from collections.abc import Iterable, Mapping
+import math
+from collections.abc import Iterable, Iterator, Mapping
 from numbers import Integral
-from typing import Any, NotRequired, TypedDict
+from typing import Any, Literal, NamedTuple, NotRequired, TypedDict
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from mas_jax import trees
-from mas_jax.anchor import Anchor
 from mas_jax.errors import CheckpointCorruptError, StoreFormatError, TreeMismatchError
+from mas_jax.importance_codes import BLOCK, STORED_DTYPES, Code
 from mas_jax.types import Params
 
-FORMAT_VERSION = 1
-"""The format written here. The seal stays as it is in every format, so that an old reader can
-tell a newer format from a damaged file."""
+FORMAT_VERSION = 2
+"""The newest format. The seal stays as it is in every format, so that an old reader can tell a
+newer format from a damaged file. 1 is written where Ω is "exact", which all readers know."""
 
 MAX_TASK_NAME = 200
 
@@ -29,8 +30,10 @@ _LIBRARIES = ("mas-jax", "jax", "orbax-checkpoint", "flax", "optax")
 class ArrayRecord(TypedDict):
     """One saved array."""
 
-    dtype: str
-    sha256: str  # of dtype, shape and bytes
+    dtype: str  # as restored
+    sha256: str  # of dtype, shape and bytes as stored
+    code: NotRequired[Code]  # how Ω is stored, if not "exact"
+    scales: NotRequired[str]  # the sha256 of the scales of its blocks, if it has any
 
 
 class LeafRecord(TypedDict):
@@ -40,6 +43,26 @@ class LeafRecord(TypedDict):
     shape: list[int]
     params: ArrayRecord
     importance: ArrayRecord
+
+
+class StoredArray(NamedTuple):
+    """One array of an entry, as it lies on disk."""
+
+    tree: Literal["params", "importance", "scales"]
+    number: int  # of its leaf
+    path: str
+    shape: tuple[int, ...]
+    dtype: np.dtype
+    sha256: str
+
+    @property
+    def nbytes(self) -> int:
+        return math.prod(self.shape) * self.dtype.itemsize
+
+    @property
+    def name(self) -> str:
+        """What it is part of, as users know it."""
+        return f"{'params' if self.tree == 'params' else 'importance'}{self.path}"
 
 
 class Manifest(TypedDict):
@@ -60,38 +83,26 @@ class Manifest(TypedDict):
 
 def describe(
     task: str,
-    held: Anchor,
+    leaves: list[LeafRecord],
     masked: Iterable[trees.KeyPath],
     objective: str,
     num_samples: int,
     extra: Mapping[str, Any] | None,
 ) -> Manifest:
-    """The manifest of an anchor held as NumPy arrays by path."""
+    """The manifest of an anchor's leaves."""
+    is_coded = any("code" in leaf["importance"] for leaf in leaves)
     content = {
-        "format_version": FORMAT_VERSION,
+        "format_version": 2 if is_coded else 1,
         "task": task,
         "objective": objective,
         "num_samples": int(num_samples),
         "saved_at": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "versions": {name: _version(name) for name in _LIBRARIES},
-        "leaves": [
-            LeafRecord(
-                path=path,
-                shape=list(value.shape),
-                params=_record(value),
-                importance=_record(held.importance[path]),
-            )
-            for path, value in held.params.items()
-        ],
+        "leaves": leaves,
         "masked": sorted(set(map(jax.tree_util.keystr, masked))),
         "extra": dict(extra or {}),
     }
     return Manifest(**content, sha256=seal(content))
-
-
-def _record(value: np.ndarray) -> ArrayRecord:
-    """The record of one array."""
-    return ArrayRecord(dtype=str(value.dtype), sha256=digest(value))
 
 
 def _version(distribution: str) -> str:
@@ -108,6 +119,21 @@ def digest(value: np.ndarray) -> str:
     # ml_dtypes (bfloat16) have no buffer protocol of their own.
     state.update(np.ascontiguousarray(value).reshape(-1).view(np.uint8).data)
     return state.hexdigest()
+
+
+def stored_arrays(manifest: Manifest) -> Iterator[StoredArray]:
+    """The arrays of an entry, leaf by leaf."""
+    for number, leaf in enumerate(manifest["leaves"]):
+        path, shape = leaf["path"], tuple(leaf["shape"])
+        params, importance = leaf["params"], leaf["importance"]
+        dtype = np.dtype(params["dtype"])
+        yield StoredArray("params", number, path, shape, dtype, params["sha256"])
+        dtype = STORED_DTYPES.get(importance.get("code", "exact"), np.dtype(importance["dtype"]))
+        yield StoredArray("importance", number, path, shape, dtype, importance["sha256"])
+        if "scales" in importance:
+            blocks = (-(-math.prod(shape) // BLOCK),)
+            dtype = np.dtype(np.float32)
+            yield StoredArray("scales", number, path, blocks, dtype, importance["scales"])
 
 
 def seal(content: Mapping[str, Any]) -> str:

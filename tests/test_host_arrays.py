@@ -35,4 +35,6 @@ def test_both_trees_are_held_in_the_order_of_the_parameters():
     held = host_arrays.from_anchor(
         Anchor({"b": {"c": np.ones(1)}, "a": np.zeros(1)}, {"a": ONES[:1], "b": {"c": ONES[:1]}})
     )
-    assert list(held.params) == list(held.importance) == ["['a']", "['b']['c']"]
+    assert [leaf["path"] for leaf in held.leaves] == ["['a']", "['b']['c']"]
+    numbers = {name: [leaf.item() for leaf in tree.values()] for name, tree in held.arrays.items()}
+    assert numbers == {"params": [0, 1], "importance": [1, 1]}

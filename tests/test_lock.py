@@ -1,6 +1,7 @@
 """The writer's lock: one at a time, named, and gone with its process."""
 
 import errno
+import os
 import pathlib
 import subprocess
 import sys
@@ -80,17 +81,29 @@ def test_a_directory_that_cannot_be_is_not_writable(tmp_path, name):
         pass
 
 
-@pytest.mark.parametrize("method", ["mkdir", "open"])
+@pytest.mark.parametrize(("module", "method"), [(pathlib.Path, "mkdir"), (os, "open")])
 @pytest.mark.parametrize("code", [errno.EACCES, errno.EROFS, errno.ENOSPC])
-def test_no_permission_or_no_room_is_not_writable(tmp_path, monkeypatch, method, code):
+def test_no_permission_or_no_room_is_not_writable(tmp_path, monkeypatch, module, method, code):
     def fail(*_args, **_kwargs):
         raise OSError(code, "refused")
 
-    monkeypatch.setattr(pathlib.Path, method, fail)
-    with (
-        pytest.raises(StoreNotWritableError, match="refused") as caught,
-        writer_lock(tmp_path / "s"),
-    ):
-        pass
+    with monkeypatch.context() as patched:
+        patched.setattr(module, method, fail)
+        with (
+            pytest.raises(StoreNotWritableError, match="refused") as caught,
+            writer_lock(tmp_path / "s"),
+        ):
+            pass
     assert isinstance(caught.value.__cause__, OSError)
     assert str(tmp_path / "s") in str(caught.value)
+
+
+def test_a_link_in_the_locks_place_is_not_followed(tmp_path):
+    (tmp_path / "thesis").write_text("mine")
+    (tmp_path / LOCK_FILE).symlink_to(tmp_path / "thesis")
+    with (
+        pytest.raises(StoreNotWritableError, match=r"cannot write to the store .*\.lock"),
+        writer_lock(tmp_path),
+    ):
+        pass
+    assert (tmp_path / "thesis").read_text() == "mine"

@@ -11,7 +11,6 @@ import optax
 import pytest
 
 from mas_jax import manifest
-from mas_jax.anchor import Anchor
 from mas_jax.errors import CheckpointCorruptError, StoreFormatError, TreeMismatchError
 
 
@@ -19,8 +18,9 @@ def _manifest(**changes: Any) -> manifest.Manifest:
     """The manifest of an anchor with one leaf and one masked subtree, sealed after `changes`."""
     path = (jax.tree_util.DictKey("head"),)
     value = np.arange(6, dtype=np.float32).reshape(2, 3)
-    held = Anchor({"['w']": value}, {"['w']": value})
-    content = manifest.describe("birds", held, [path], "squared_l2_norm", 5, {"seed": 1})
+    record = manifest.ArrayRecord(dtype="float32", sha256=manifest.digest(value))
+    leaf = manifest.LeafRecord(path="['w']", shape=[2, 3], params=record, importance=record)
+    content = manifest.describe("birds", [leaf], [path], "squared_l2_norm", 5, {"seed": 1})
     changed: Any = {**content, **changes}
     changed["sha256"] = manifest.seal(changed)
     return changed
@@ -58,7 +58,7 @@ def test_json_that_is_no_manifest_is_corrupt(content):
 
 def test_a_newer_format_is_said_to_be_one():
     newer = _manifest(format_version=manifest.FORMAT_VERSION + 1, leaves="of another kind")
-    with pytest.raises(StoreFormatError, match=r"here has format 2, .* up to 1: upgrade mas_jax"):
+    with pytest.raises(StoreFormatError, match=r"here has format 3, .* up to 2: upgrade mas_jax"):
         manifest.opened(newer, "here")
 
 

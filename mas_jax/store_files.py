@@ -1,0 +1,50 @@
+"""What the store does with files itself: no links are followed, what is written is on the disk."""
+
+import itertools
+import os
+import pathlib
+import shutil
+
+from mas_jax.errors import CheckpointCorruptError
+
+
+def check_directory(directory: pathlib.Path) -> None:
+    """Raise NotADirectoryError if `directory`, or what it would be created in, is a file."""
+    nearest = next(path for path in (directory, *directory.parents) if path.exists())
+    if not nearest.is_dir():
+        raise NotADirectoryError(f"{nearest} is a file; the store {directory} wants a directory")
+
+
+def check_no_links(entry: pathlib.Path, item: str) -> None:
+    """Raise CheckpointCorruptError if `entry`, or what is read of it for `item`, is a link.
+
+    The store makes none, and one may lead to files that are not the store's.
+    """
+    beside = (path for path in entry.glob("*") if not path.is_dir())
+    within = (entry / item).rglob("*")
+    # In this order: what lies behind a link is not looked at.
+    paths = itertools.chain([entry, entry / item], beside, within)
+    link = next((path for path in paths if path.is_symlink()), None)
+    if link is not None:
+        raise CheckpointCorruptError(
+            f"{link} is a link to {os.readlink(link)}, and the store follows none inside its "
+            f"directory. Remove the link, and put a copy of the folder {entry} in its place"
+        )
+
+
+def remove(path: pathlib.Path) -> None:
+    """Remove a folder with all that is in it, or a file; of a link only the link itself."""
+    if path.is_symlink() or not path.is_dir():
+        path.unlink()
+    else:
+        shutil.rmtree(path)
+
+
+def flush(folder: pathlib.Path) -> None:
+    """Wait until an entry is on the disk itself, so that a power cut cannot undo its save."""
+    for path in (*folder.rglob("*"), folder, folder.parent):
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
