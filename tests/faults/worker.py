@@ -23,10 +23,13 @@ CAUSES = [os.strerror(number) for number in (errno.EIO, errno.ENOSPC, errno.EFBI
 
 def main() -> None:
     """Answer requests until there are no more."""
-    shim = Shim()
+    shim, has_met_errors = Shim(), False
     for line in sys.stdin:
         request = json.loads(line)
         is_fatal = request["mode"] in (Mode.KILL, Mode.TEAR) or "seconds" in request
+        has_met_errors |= not is_fatal
+        # A thread that holds a lock at the fork would hold it for ever in the child.
+        assert not (is_fatal and has_met_errors), "it has threads now, and cannot fork"
         answer = killed(shim, request) if is_fatal else done(shim, request)
         print(json.dumps(answer), flush=True)
 
@@ -59,8 +62,6 @@ def described(error: Exception) -> dict[str, Any]:
 
 def killed(shim: Shim, request: dict[str, Any]) -> dict[str, Any]:
     """Do the operation in a child, which the shim kills, or a clock; how it ended."""
-    # A thread that holds a lock at the fork would hold it for ever in the child.
-    assert len(os.listdir("/proc/self/task")) == 1, "this worker has met errors: it cannot fork"
     reader, writer = os.pipe()
     child = os.fork()
     if child == 0:
