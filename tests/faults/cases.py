@@ -83,9 +83,8 @@ class Bench:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        assert self._worker.stdin is not None
-        self._worker.stdin.close()
-        self._worker.wait()
+        with self._worker:  # closes its pipes, at which it ends, and waits
+            pass
         self._log.close()
         self._folder.cleanup()
 
