@@ -323,13 +323,15 @@ class AnchorStore:
             _ABANDONED[str(self._directory)] = step
             self._settle()
             raise StoreNotWritableError(
-                f"{failed}: {type(error).__name__}: {error}. The tasks saved before are unharmed"
+                f"{failed}: {type(error).__name__}: {error}. The tasks saved before are "
+                "unharmed. Mend what failed (is the disk full?) and save it again"
             ) from error
         # Orbax writes nothing and returns False where it finds a newer step.
         manager.reload()
         if not written or step not in manager.all_steps():
             raise StoreNotWritableError(
-                f"{failed}: Orbax skipped step {step}. Is another program writing there?"
+                f"{failed}: Orbax skipped step {step}. Is another program writing there? End "
+                "it, and save again"
             )
         if not self._remote:
             store_files.flush(pathlib.Path(self._directory, str(step)))
@@ -354,7 +356,8 @@ class AnchorStore:
             raise unreadable
         raise TaskNotFoundError(
             f"the store {self._directory} has no task {task!r}; it has "
-            f"{', '.join(map(repr, names)) or 'none at all'}"
+            f"{', '.join(map(repr, names)) or 'none at all'}. Ask for one of these, or see whether "
+            "this is the right directory"
         )
 
     def _entries(self, manager: ocp.CheckpointManager) -> dict[int, Manifest | MasJaxError]:
@@ -452,7 +455,9 @@ class AnchorStore:
     def _unreadable(self, folder: epath.Path, what: str, error: Exception) -> MasJaxError:
         """The error for an entry that does not read as it was written."""
         if not folder.exists():
-            return TaskNotFoundError(f"{folder} has been deleted meanwhile")
+            return TaskNotFoundError(
+                f"{folder} has been deleted meanwhile; tasks() lists what is left"
+            )
         return CheckpointCorruptError(
             f"cannot read {what} in {folder}: {type(error).__name__}: {error}. If it stays so, "
             "put a copy of that folder back, or remove it to give its task up"
