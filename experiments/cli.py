@@ -15,9 +15,18 @@ from rich.console import Console
 from rich.markup import escape
 from rich.padding import Padding
 
-from experiments import devices, preemption, results, runs, tables, tuning
+from experiments import devices, doctor, preemption, results, runs, tables, tuning
 from experiments.bookmark import SECONDS
-from experiments.commands import Compare, ListExperiments, Report, Run, Table, Tune, every_command
+from experiments.commands import (
+    Compare,
+    Doctor,
+    ListExperiments,
+    Report,
+    Run,
+    Table,
+    Tune,
+    every_command,
+)
 from experiments.config import SequenceConfig
 from experiments.data.types import DataNotFoundError, Task
 from experiments.methods import METHODS
@@ -118,6 +127,10 @@ def _execute(command: Any, session: Session) -> None:
             found = results.read_all(directory, tuple(METHODS))
             for name, of_experiment in itertools.groupby(found, key=lambda r: r.experiment):
                 print(f"{name}\n\n{tables.as_markdown(list(of_experiment))}\n")
+        case Doctor(directory):
+            found = doctor.examine(directory)
+            print(doctor.as_text(found))
+            sys.exit(any(finding.kind == "damaged" for finding in found))
         case Run(config, method, out):
             runs.method_of(config, method)
             name = name_of(config)

@@ -105,6 +105,16 @@ class Table:
     """The folder that a run was given as --out."""
 
 
+@dataclasses.dataclass(frozen=True)
+class Doctor:
+    """Say what is in the folder of a run or a store, what is damaged and what to do.
+
+    Reads every byte and changes nothing. Ends with status 0 if all is well, 1 if not."""
+
+    directory: tyro.conf.Positional[Path]
+    """The folder that a run was given as --out, one in it, or that of an AnchorStore."""
+
+
 def every_command() -> Any:
     """The union of commands that tyro turns into subcommands."""
     configs = {name: entry.config for name, entry in EXPERIMENTS.items()}
@@ -119,6 +129,7 @@ def every_command() -> Any:
         _of_each_experiment(Tune, tuned),
         Annotated[Report, tyro.conf.subcommand("report")],
         Annotated[Table, tyro.conf.subcommand("table")],
+        Annotated[Doctor, tyro.conf.subcommand("doctor")],
     ]
 
 

@@ -10,6 +10,7 @@ from mas_jax.accumulation import ImportanceState
 from mas_jax.adapters import from_linen, from_nnx
 from mas_jax.anchor import Anchor, consolidate
 from mas_jax.balanced import BalancedAnchor, balance
+from mas_jax.condition import StoreCondition
 from mas_jax.errors import (
     CheckpointCorruptError,
     CoupledSamplesError,
@@ -56,6 +57,7 @@ __all__ = [
     "NonFiniteError",
     "OlderAnchorWarning",
     "PathState",
+    "StoreCondition",
     "StoreFormatError",
     "StoreLockedError",
     "StoreNotWritableError",

@@ -106,7 +106,7 @@ def check_same_leaf(
     if jnp.shape(leaf) != jnp.shape(other):
         raise TreeMismatchError(
             f"{name}{path_name(path)} has shape {jnp.shape(leaf)}, but {other_name} has "
-            f"{jnp.shape(other)} there"
+            f"{jnp.shape(other)} there{_ANOTHER}"
         )
     if dtypes and jnp.result_type(leaf) != jnp.result_type(other):
         raise TreeMismatchError(
@@ -127,7 +127,10 @@ def _all_non_negative(leaves: list[Any]) -> list[jax.Array]:
     return [(leaf >= 0).all() for leaf in leaves]
 
 
-def check_finite(name: str, tree: Any, hint: str = "") -> None:
+_DIVERGED = ". Look for what made them so (training that diverged?) and go back to before that"
+
+
+def check_finite(name: str, tree: Any, hint: str = _DIVERGED) -> None:
     """Raise NonFiniteError, naming the leaf, if `tree` holds NaN or infinity (when known)."""
     if not is_concrete(tree):
         return
@@ -140,7 +143,7 @@ def check_finite(name: str, tree: Any, hint: str = "") -> None:
             raise NonFiniteError(f"{name}{path_name(path)} has NaN or infinite entries{hint}")
 
 
-def check_importance(importance: Importance, hint: str = "") -> None:
+def check_importance(importance: Importance, hint: str = _DIVERGED) -> None:
     """Raise unless every covered leaf is real, floating, finite and ≥ 0 (values: when known)."""
     leaves = leaves_by_path(importance)
     for path, leaf in leaves.items():

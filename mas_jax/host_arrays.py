@@ -128,6 +128,16 @@ def restored(
     return _structured(held, like)
 
 
+def check_stored(
+    manifest: Manifest, read: Callable[[list[StoredArray]], ByNumber], where: str
+) -> None:
+    """Raise CheckpointCorruptError unless every array of `manifest` is what was saved."""
+    for group in groups(manifest):
+        arrays = read([array for array in group if array.nbytes])
+        for array in group:
+            _verified(arrays, array, manifest, where)
+
+
 def groups(manifest: Manifest) -> Iterator[list[StoredArray]]:
     """The arrays of an entry, those together that are read together."""
     group: list[StoredArray] = []

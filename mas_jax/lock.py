@@ -72,3 +72,30 @@ def _owner(file: TextIO) -> str:
     except (ValueError, TypeError, KeyError):
         # Between a writer's lock and its signature there is nothing to read.
         return "another process"
+
+
+def writer_of(directory: pathlib.Path) -> str | None:
+    """Who has signed the lock, in words, without touching it; None if nobody has.
+
+    A writer takes its signature back; that of one which was killed stays, and does no harm.
+    """
+    try:
+        with (directory / LOCK_FILE).open(encoding="utf-8") as file:
+            text = file.read()
+            return f"{_owner(file)}{_if_gone(text)}" if text else None
+    except FileNotFoundError:
+        return None
+
+
+def _if_gone(signature: str) -> str:
+    """What to add where the process that signed is known not to run any more."""
+    try:
+        owner = json.loads(signature)
+        if owner["host"] != socket.gethostname():
+            return ""
+        os.kill(owner["pid"], 0)
+    except ProcessLookupError:
+        return ", which does not run any more"
+    except (ValueError, TypeError, KeyError, OSError):
+        pass
+    return ""

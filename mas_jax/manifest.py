@@ -78,6 +78,7 @@ class Manifest(TypedDict):
     masked: list[str]  # paths of the parameters that carry no importance
     extra: dict[str, Any]  # the user's own
     sha256: str  # the seal: of all the rest
+    entry: NotRequired[int]  # the number of its folder; missing in the oldest stores
 
 
 def describe(
@@ -155,6 +156,27 @@ def opened(manifest: Any, where: str) -> Manifest:
             f"reads formats up to {FORMAT_VERSION}: upgrade mas_jax"
         )
     return Manifest(**manifest)
+
+
+def bound(manifest: Manifest, entry: int) -> Manifest:
+    """`manifest` as that of the entry with this number, sealed again."""
+    content = {**manifest, "entry": entry}
+    content["sha256"] = seal(content)
+    return Manifest(**content)
+
+
+def check_entry(manifest: Manifest, entry: int, where: str) -> None:
+    """Raise CheckpointCorruptError if an entry has come into another one's folder.
+
+    The folders' order is that of the tasks, and a copy in another's place hides that other.
+    """
+    saved_as = manifest.get("entry", entry)
+    if saved_as != entry:
+        raise CheckpointCorruptError(
+            f"{where}/{entry} holds task {manifest['task']!r}, which was saved as "
+            f"{where}/{saved_as}: an entry was renamed or copied over another. Rename it "
+            f"back, put a copy of {entry} back, or remove {entry} to give its task up"
+        )
 
 
 def check_task_name(task: Any) -> None:

@@ -1,8 +1,10 @@
 """Anchors on disk: one entry per task, written whole or not at all, verified when read."""
 
 import contextlib
+import functools
 import os
 import pathlib
+import time
 import warnings
 from collections.abc import Iterable, Iterator
 from typing import Any, Literal, get_args
@@ -14,6 +16,7 @@ from etils import epath
 
 from mas_jax import checks, host_arrays, manifest, store_files, trees
 from mas_jax.anchor import Anchor
+from mas_jax.condition import Entry, StoreCondition
 from mas_jax.errors import (
     CheckpointCorruptError,
     MasJaxError,
@@ -26,12 +29,16 @@ from mas_jax.errors import (
 )
 from mas_jax.host_arrays import ByNumber
 from mas_jax.importance_codes import Code
-from mas_jax.lock import writer_lock
+from mas_jax.lock import writer_lock, writer_of
 from mas_jax.manifest import Manifest, StoredArray
 from mas_jax.types import Params
 
 _DELETED = ".deleted"
 """Where an entry goes, in one rename, to be deleted: nobody sees it half gone."""
+
+_ABANDONED: dict[str, int] = {}
+"""By store, the number of the last entry that this process failed to write. TensorStore's threads
+may still be writing there, and what they write must not come into another entry."""
 
 
 class AnchorStore:
@@ -209,6 +216,31 @@ class AnchorStore:
         with self._writing() as manager:
             manager.delete(self._find(manager, task)[0])
 
+    def examine(self) -> StoreCondition:
+        """Read everything and change nothing: what is there, what is damaged, what was left.
+
+        Raises:
+          NotADirectoryError: the store's path is a file, or lies below one.
+        """
+        with self._manager() as manager:
+            entries = tuple(self._examined(manager, step) for step in manager.all_steps())
+        paths = sorted(self._directory.iterdir()) if self._directory.exists() else []
+        leftovers = tuple(path.name for path in paths if self._is_leftover(path))
+        writer = None if self._remote else writer_of(pathlib.Path(self._directory))
+        return StoreCondition(entries, leftovers, writer)
+
+    def _examined(self, manager: ocp.CheckpointManager, step: int) -> Entry:
+        """One entry, read to the end."""
+        task = None
+        try:
+            content = self._read_manifest(manager, step)
+            task = content["task"]
+            read = functools.partial(self._read_arrays, manager, step, task)
+            host_arrays.check_stored(content, read, str(self._directory / str(step)))
+        except (MasJaxError, OSError) as error:
+            return Entry(str(step), task, error)
+        return Entry(str(step), task, None)
+
     @contextlib.contextmanager
     def _manager(self, *, alone: bool = False) -> Iterator[ocp.CheckpointManager]:
         """A manager that sees what is on disk now, and creates nothing by itself."""
@@ -240,14 +272,31 @@ class AnchorStore:
             else:
                 stack.enter_context(writer_lock(pathlib.Path(self._directory)))
             self._remove_leftovers()
-            stack.callback(self._remove_leftovers)
+            stack.push(self._tidy)
             yield stack.enter_context(self._manager(alone=True))
+
+    def _tidy(self, _kind: Any, error: BaseException | None, _traceback: Any) -> None:
+        """Remove what this writer leaves, as far as it goes where `error` is on its way out."""
+        # The disk may fail here again: the user wants to hear of the first error.
+        with contextlib.suppress(OSError) if error else contextlib.nullcontext():
+            self._remove_leftovers()
+
+    def _settle(self) -> None:
+        """Remove what a failed write leaves, as long as its threads may go on writing."""
+        for _ in range(10):
+            with contextlib.suppress(OSError):
+                self._remove_leftovers()
+            time.sleep(0.02)
 
     def _remove_leftovers(self) -> None:
         """Remove what killed writers left: entries half written or half deleted."""
         for path in self._directory.iterdir():
-            if path.name == _DELETED or self._is_half_written(path):
+            if self._is_leftover(path):
                 path.rmtree() if self._remote else store_files.remove(pathlib.Path(path))
+
+    def _is_leftover(self, path: epath.Path) -> bool:
+        """Whether `path` is an entry half written or half deleted."""
+        return path.name == _DELETED or self._is_half_written(path)
 
     def _is_half_written(self, path: epath.Path) -> bool:
         """Whether `path` is an entry that Orbax has begun and not committed."""
@@ -260,7 +309,9 @@ class AnchorStore:
 
     def _write(self, manager: ocp.CheckpointManager, arrays: ByNumber, content: Manifest) -> None:
         """Save one entry, and see that it is there."""
-        step = max(manager.all_steps(), default=-1) + 1
+        abandoned = _ABANDONED.get(str(self._directory), -1)
+        step = max(*manager.all_steps(), abandoned, -1) + 1
+        content = manifest.bound(content, step)
         failed = f"task {content['task']!r} was not saved to {self._directory}"
         items = ocp.args.Composite(
             anchor=ocp.args.PyTreeSave(arrays),
@@ -269,14 +320,18 @@ class AnchorStore:
         try:
             written = manager.save(step, args=items)
         except Exception as error:
+            _ABANDONED[str(self._directory)] = step
+            self._settle()
             raise StoreNotWritableError(
-                f"{failed}: {type(error).__name__}: {error}. The tasks saved before are unharmed"
+                f"{failed}: {type(error).__name__}: {error}. The tasks saved before are "
+                "unharmed. Mend what failed (is the disk full?) and save it again"
             ) from error
         # Orbax writes nothing and returns False where it finds a newer step.
         manager.reload()
         if not written or step not in manager.all_steps():
             raise StoreNotWritableError(
-                f"{failed}: Orbax skipped step {step}. Is another program writing there?"
+                f"{failed}: Orbax skipped step {step}. Is another program writing there? End "
+                "it, and save again"
             )
         if not self._remote:
             store_files.flush(pathlib.Path(self._directory, str(step)))
@@ -301,7 +356,8 @@ class AnchorStore:
             raise unreadable
         raise TaskNotFoundError(
             f"the store {self._directory} has no task {task!r}; it has "
-            f"{', '.join(map(repr, names)) or 'none at all'}"
+            f"{', '.join(map(repr, names)) or 'none at all'}. Ask for one of these, or see whether "
+            "this is the right directory"
         )
 
     def _entries(self, manager: ocp.CheckpointManager) -> dict[int, Manifest | MasJaxError]:
@@ -335,7 +391,9 @@ class AnchorStore:
     def _read_manifest(self, manager: ocp.CheckpointManager, step: int) -> Manifest:
         """The manifest of one step, verified."""
         content = self._read(manager, step, "metadata", "the metadata", ocp.args.JsonRestore())
-        return manifest.opened(content, str(self._directory / str(step)))
+        content = manifest.opened(content, str(self._directory / str(step)))
+        manifest.check_entry(content, step, str(self._directory))
+        return content
 
     def _read_anchor(
         self, manager: ocp.CheckpointManager, step: int, content: Manifest, like: Params
@@ -397,7 +455,9 @@ class AnchorStore:
     def _unreadable(self, folder: epath.Path, what: str, error: Exception) -> MasJaxError:
         """The error for an entry that does not read as it was written."""
         if not folder.exists():
-            return TaskNotFoundError(f"{folder} has been deleted meanwhile")
+            return TaskNotFoundError(
+                f"{folder} has been deleted meanwhile; tasks() lists what is left"
+            )
         return CheckpointCorruptError(
             f"cannot read {what} in {folder}: {type(error).__name__}: {error}. If it stays so, "
             "put a copy of that folder back, or remove it to give its task up"

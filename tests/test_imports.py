@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[1]
 # the end: it may import any of these and none of these may import it, but for the last row.
 LAYERS = [
     {"types", "errors"},
-    {"trees"},
+    {"trees", "condition"},
     {"checks"},
     {"objectives", "compensated"},
     {"options", "microbatches", "optimizer_states"},

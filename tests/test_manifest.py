@@ -149,3 +149,16 @@ def test_what_describes_an_anchor_is_checked(changes, message):
     manifest.check_description(**good)
     with pytest.raises(ValueError, match=message):
         manifest.check_description(**{**good, **changes})
+
+
+def test_a_manifest_knows_the_folder_that_it_was_saved_in():
+    content = manifest.opened(manifest.bound(_manifest(), 3), "here")
+    manifest.check_entry(content, 3, "store")
+    with pytest.raises(
+        CheckpointCorruptError, match="store/0 holds task 'birds', which was saved as store/3"
+    ):
+        manifest.check_entry(content, 0, "store")
+
+
+def test_a_manifest_from_before_entries_had_numbers_fits_any_folder():
+    manifest.check_entry(_manifest(), 7, "store")

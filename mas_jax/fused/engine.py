@@ -187,7 +187,8 @@ def _engine_errors() -> Iterator[None]:
         yield
     except Exception as error:
         raise EngineError(
-            f"the fused engine failed on this network: {type(error).__name__}: {error}"
+            f"the fused engine failed on this network: {type(error).__name__}: {error}. Pass "
+            'engine="vmap", which takes any network'
         ) from error
 
 

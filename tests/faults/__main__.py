@@ -1,0 +1,116 @@
+"""The long part: every file operation failed and survived, a thousand damages and more, kills.
+
+`python -m tests.faults --out tests/faults/figures.json` takes about half an hour on two cores.
+`--part`, `--operation` and `--number` run one part, or one case of it, again.
+"""
+
+import argparse
+import json
+import os
+import pathlib
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+import orbax.checkpoint
+
+from tests.faults import parts
+from tests.faults.cases import ROOT, Bench
+from tests.faults.parts import Only, Outcome
+
+SHOWN = 20
+"""How many failures of a part are kept in full."""
+
+
+def main() -> None:
+    """Run what was asked for; exit with status 1 where a case failed."""
+    options = _options()
+    begun, figures = time.perf_counter(), {}
+    only = Only(options.operation, options.number)
+    for name, part in _parts(options.seed, only).items():
+        if not options.part or name in options.part:
+            figures[name] = _figures(name, part, options.seed)
+    if options.out is not None:
+        about = {"seed": options.seed, "seconds": round(time.perf_counter() - begun), **_made()}
+        options.out.write_text(json.dumps({**about, "parts": figures}, indent=1) + "\n")
+    tried = sum(part["tried"] for part in figures.values())
+    failed = sum(part["failed"] for part in figures.values())
+    print(f"{tried} cases, {failed} failures")
+    sys.exit(bool(failed) or not tried)
+
+
+def _options() -> argparse.Namespace:
+    """What was typed."""
+    parser = argparse.ArgumentParser(prog="python -m tests.faults", description=__doc__)
+    parser.add_argument("--out", type=pathlib.Path, help="where the figures go, as JSON")
+    parser.add_argument("--seed", type=int, default=parts.seed_given())
+    parser.add_argument("--part", nargs="+", choices=list(_parts(0, Only())), default=[])
+    parser.add_argument("--operation", help="what is done to the store, of the part's cases")
+    parser.add_argument("--number", type=int, help="the case's number within it")
+    return parser.parse_args()
+
+
+def _parts(seed: int, only: Only) -> dict[str, Callable[[], Iterator[Outcome]]]:
+    """The parts by name."""
+
+    def on_bench(stream: Callable[..., Iterator[Outcome]], *arguments: Any) -> Any:
+        def run() -> Iterator[Outcome]:
+            with Bench() as bench:
+                yield from stream(bench, *arguments)
+
+        return run
+
+    modes = {
+        mode.name.lower(): on_bench(parts.every_operation, mode, only)
+        for mode in (*parts.ERRORS, *parts.KILLS)
+    }
+    return {
+        **modes,
+        "file size limit": on_bench(parts.full_disks, only),
+        "clock kills": on_bench(parts.clock_kills, seed, only),
+        "damage": lambda: parts.damages(seed, only),
+    }
+
+
+def _figures(name: str, part: Callable[[], Iterator[Outcome]], seed: int) -> dict[str, Any]:
+    """How many cases of a part were tried, and which failed."""
+    begun, tried, failures = time.perf_counter(), 0, []
+    for outcome in part():
+        tried += 1
+        if outcome.failure:
+            failures.append(outcome._asdict())
+            print(f"{outcome.case}: {outcome.failure}\n  {parts.again(name, outcome, seed)}")
+    seconds = round(time.perf_counter() - begun)
+    print(f"{name}: {tried} cases, {len(failures)} failures, {seconds} s", flush=True)
+    return {
+        "tried": tried,
+        "failed": len(failures),
+        "seconds": seconds,
+        "failures": failures[:SHOWN],
+    }
+
+
+def _made() -> dict[str, Any]:
+    """Of what, when and on what."""
+    commit = subprocess.run(
+        ["git", "describe", "--always", "--dirty=+", "--abbrev=12"],
+        cwd=ROOT, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    return {
+        "commit": commit.stdout.strip(),
+        "date": time.strftime("%Y-%m-%d", time.gmtime()),
+        "versions": {
+            "python": platform.python_version(),
+            "jax": jax.__version__,
+            "orbax-checkpoint": orbax.checkpoint.__version__,
+        },
+        "machine": f"{os.cpu_count()} cores, {platform.system()} {platform.machine()}",
+    }
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,127 @@
+"""The parts of the harness: streams of cases, each with what is wrong, from one seed."""
+
+import itertools
+import os
+import pathlib
+import tempfile
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from tests.faults import damage
+from tests.faults.cases import Bench, Case
+from tests.faults.shim import Mode
+from tests.faults.stores import OPERATIONS
+
+ERRORS = (Mode.FAIL, Mode.FULL, Mode.GONE, Mode.SHORT)
+KILLS = (Mode.KILL, Mode.TEAR)
+LIMITS = (0, 1, 50, 150, 300, 1_000, 3_000, 10_000)
+"""Bytes that a file may have; the largest of the store's own has 18,000."""
+NEVER = 10**9
+PER_FILE = 6
+"""How often a damage with chance in it is done to each file."""
+PER_OPERATION = 50
+"""How often each operation is killed by the clock."""
+
+
+class Outcome(NamedTuple):
+    """One case tried."""
+
+    operation: str
+    number: int
+    case: str  # in words
+    failure: str | None
+
+
+class Only(NamedTuple):
+    """Which cases of a part to try; by default all."""
+
+    operation: str | None = None
+    number: int | None = None
+
+    def operations(self) -> list[str]:
+        """Those that are wanted."""
+        return [name for name in OPERATIONS if self.operation in (None, name)]
+
+    def has(self, number: int) -> bool:
+        """Whether the case of that number is wanted."""
+        return self.number in (None, number)
+
+
+ALL = Only()
+
+
+def seed_given() -> int:
+    """The seed that the environment gives, 0 without one."""
+    return int(os.environ.get("MAS_JAX_FAULT_SEED", "0"))
+
+
+def again(part: str, outcome: Outcome, seed: int) -> str:
+    """The command that tries a case again."""
+    return (
+        f'MAS_JAX_FAULT_SEED={seed} python -m tests.faults --part "{part}" '
+        f'--operation "{outcome.operation}" --number {outcome.number}'
+    )
+
+
+def every_operation(bench: Bench, mode: Mode, only: Only) -> Iterator[Outcome]:
+    """`mode` at file operation 1, 2, 3, … of everything done to a store, until none is left."""
+    for operation in only.operations():
+        for number in itertools.count(1) if only.number is None else [only.number]:
+            answer, outcome = _tried(bench, Case(operation, mode, number), number)
+            yield outcome
+            if not answer.get("fired", True):
+                break
+
+
+def some_operations(bench: Bench, mode: Mode, count: int, seed: int) -> Iterator[Outcome]:
+    """`mode` at `count` file operations, drawn at random, of everything done to a store."""
+    rng = np.random.default_rng(seed)
+    for operation in OPERATIONS:
+        seen = bench.run(Case(operation, mode, NEVER))["seen"]
+        for number in sorted(set(rng.integers(1, seen + 1, count).tolist())):
+            yield _tried(bench, Case(operation, mode, number), number)[1]
+
+
+def _tried(bench: Bench, case: Case, number: int) -> tuple[dict, Outcome]:
+    """What the worker said of a case, and what came of it."""
+    answer = bench.run(case)
+    return answer, Outcome(case.operation, number, str(case), answer["failure"])
+
+
+def full_disks(bench: Bench, only: Only = ALL, limits: Sequence[int] = LIMITS) -> Iterator[Outcome]:
+    """Every operation with files that may not grow beyond a limit."""
+    for operation in only.operations():
+        for limit in filter(only.has, limits):
+            answer, outcome = _tried(bench, Case(operation, limit=limit), limit)
+            if outcome.failure is None and operation != "delete" and not answer["error"]:
+                outcome = outcome._replace(failure="it saved a file too large to be there")
+            yield outcome
+
+
+def clock_kills(bench: Bench, seed: int, only: Only) -> Iterator[Outcome]:
+    """Every operation killed at random moments of the time it takes."""
+    for operation in only.operations():
+        moments = np.random.default_rng(seed).uniform(0, 1.2, PER_OPERATION)
+        for number, seconds in enumerate(moments):
+            if only.has(number):
+                yield _tried(bench, Case(operation, seconds=float(seconds)), number)[1]
+
+
+def damages(
+    seed: int, only: Only = ALL, per_file: int = PER_FILE, count: int | None = None
+) -> Iterator[Outcome]:
+    """Every damage to a store of several tasks; with `count` a random choice of them."""
+    with tempfile.TemporaryDirectory() as folder:
+        directory = pathlib.Path(folder, "store")
+        damage.make_store(directory)
+        plan = list(enumerate(damage.plan(directory, seed, per_file)))
+        if count is not None:
+            chosen = np.random.default_rng(seed).choice(len(plan), count, replace=False)
+            plan = [plan[number] for number in sorted(chosen)]
+        for number, each in plan:
+            if only.has(number):
+                with damage.done(each, directory):
+                    failure = damage.silent(each, directory)
+                yield Outcome("damage", number, str(each), failure)

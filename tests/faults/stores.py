@@ -1,0 +1,81 @@
+"""Stores to be harmed, what is done to them, and whether what is left is whole."""
+
+import pathlib
+import shutil
+import zlib
+from typing import NamedTuple
+
+import ml_dtypes
+import numpy as np
+
+from mas_jax import Anchor, AnchorStore
+
+
+def anchor_of(task: str) -> Anchor:
+    """The anchor that a task of that name has: other numbers for every name, the same each time."""
+    rng = np.random.default_rng(zlib.crc32(task.encode()))
+    params = {
+        "big": rng.normal(size=(64, 48)).astype(np.float32),  # a data file to itself
+        "half": rng.normal(size=(4, 10)).astype(ml_dtypes.bfloat16),
+        "inline": rng.normal(size=3).astype(np.float32),  # kept in an index node
+        "scalar": np.float32(rng.normal()),
+    }
+    importance = {name: np.abs(value).astype(np.float32) for name, value in params.items()}
+    return Anchor(params, importance)
+
+
+def save(store: AnchorStore, task: str) -> None:
+    """Save the anchor of `task`."""
+    store.save(task, anchor_of(task), objective="squared_l2_norm", num_samples=8)
+
+
+class Operation(NamedTuple):
+    """Something done to a store, and its tasks before and after."""
+
+    before: tuple[str, ...]
+    after: tuple[str, ...]
+    task: str
+    leftovers: bool = False  # of a killed writer
+
+    def act(self, directory: pathlib.Path) -> None:
+        """Do it."""
+        store = AnchorStore(directory)
+        if self.task in self.after:
+            save(store, self.task)
+        else:
+            store.delete(self.task)
+
+
+OPERATIONS = {
+    "first save": Operation((), ("a",), "a"),
+    "save": Operation(("a",), ("a", "b"), "b"),
+    "delete": Operation(("a", "b"), ("b",), "a"),
+    "save over leftovers": Operation(("a",), ("a", "b"), "b", leftovers=True),
+}
+
+
+def prepared(operation: Operation, directory: pathlib.Path) -> None:
+    """Make the store in `directory` what it is before the operation."""
+    store = AnchorStore(directory)
+    for task in operation.before:
+        save(store, task)
+    if operation.leftovers:
+        for folder in ("1.orbax-checkpoint-tmp", ".deleted/7"):
+            shutil.copytree(directory / "0" / "anchor", directory / folder / "anchor")
+
+
+def difference(store: AnchorStore, task: str) -> str | None:
+    """What is wrong with a task's anchor; None if it is right, bit for bit."""
+    wanted = anchor_of(task)
+    restored = store.restore(task, like=wanted.params)
+    for name, tree in wanted._asdict().items():
+        for leaf, value in tree.items():
+            got = np.asarray(getattr(restored, name)[leaf])
+            if got.dtype != value.dtype or got.tobytes() != np.asarray(value).tobytes():
+                return f"{name}[{leaf!r}] of task {task!r} is wrong, and nobody says so"
+    return None
+
+
+def first_difference(store: AnchorStore) -> str | None:
+    """What is wrong with the first anchor that is, of all tasks in the store."""
+    return next(filter(None, (difference(store, task) for task in store.tasks())), None)

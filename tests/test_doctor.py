@@ -1,0 +1,199 @@
+"""`python -m experiments doctor`: each kind of damage is named, with what to do about it."""
+
+import json
+import os
+import re
+import shutil
+from pathlib import Path
+
+import jax.numpy as jnp
+import pytest
+
+from experiments import cli, doctor, registry, runs
+from mas_jax import Anchor, AnchorStore
+from tests import tiny
+
+# When an array cannot be read, Orbax closes its event loop while TensorStore is still reading
+# others, whose threads then complain to nobody in particular.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
+NOBODY = 2**22 + 1
+"""A process number beyond the largest that Linux gives."""
+
+
+@pytest.fixture(scope="module")
+def two_runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One seed each of two methods: "mas" stopped after two of three tasks, "finetune" finished."""
+    out = tmp_path_factory.mktemp("runs") / "tiny"
+    config = tiny.Tiny(seeds=1, epochs=1)
+    stopped: list[int] = []
+
+    def stop(_: object) -> None:
+        stopped.append(1)
+        if len(stopped) == 3:
+            raise KeyboardInterrupt
+
+    for method, report in (("finetune", lambda _: None), ("mas", stop)):
+        try:
+            runs.run("tiny", config, method, tiny.tasks(), out, report, "python -m …")
+        except KeyboardInterrupt:
+            assert method == "mas"
+    return out
+
+
+@pytest.fixture
+def run(two_runs: Path, tmp_path: Path) -> Path:
+    """A copy to be harmed."""
+    return shutil.copytree(two_runs, tmp_path / "tiny")
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Path:
+    """A store of two tasks."""
+    made = AnchorStore(tmp_path / "store")
+    params = {"w": jnp.arange(3000.0), "b": jnp.ones(3)}
+    for task in ("birds", "scenes"):
+        made.save(task, Anchor(params, params), objective="l2_norm", num_samples=8)
+    return tmp_path / "store"
+
+
+def flip(path: Path) -> None:
+    """Turn one bit of a file over."""
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def snapshot(directory: Path) -> dict[str, bytes]:
+    return {
+        str(path): path.read_bytes() if path.is_file() else b"" for path in directory.rglob("*")
+    }
+
+
+def asked(directory: Path, capsys: pytest.CaptureFixture[str]) -> tuple[int, str]:
+    """(exit status, what it says), and that nothing was changed."""
+    before = snapshot(directory)
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as end:
+        cli.main(["doctor", str(directory)])
+    assert snapshot(directory) == before
+    return int(end.value.code or 0), capsys.readouterr().out
+
+
+def test_a_sound_run_and_a_sound_store_are_well(run, store, capsys):
+    status, text = asked(run, capsys)
+    assert status == 0
+    assert "all is well" in text
+    assert "a run of mas in tiny; seeds that learned all 3 tasks: 0 of 1 begun" in text
+    assert "a run of finetune in tiny; seeds that learned all 3 tasks: 1 of 1 begun" in text
+    assert f"{run / 'mas' / 'seed_0'}: tasks learned: 2 of 3" in text
+    assert "a store of anchors, whole ones 2: '4/1', '2/3'" in text
+    status, text = asked(store, capsys)
+    assert (status, text.count("\n")) == (0, 3)
+
+
+def biggest(directory: Path) -> Path:
+    files = [path for path in directory.rglob("*") if path.is_file()]
+    return max(files, key=lambda path: path.stat().st_size)
+
+
+@pytest.mark.parametrize(
+    ("harm", "message"),
+    [
+        (lambda store: flip(biggest(store / "0")), "of task 'birds' in .*0 is not what was saved"),
+        (lambda store: flip(store / "0/metadata/metadata"), "metadata in .*store/0"),
+        (lambda store: shutil.rmtree(store / "0/anchor"), "cannot read .*store/0"),
+        (
+            lambda store: shutil.rmtree(store / "0/metadata"),
+            "cannot read the metadata in .*store/0",
+        ),
+        (lambda store: (store / "0").rename(store / "5"), "5 holds task 'birds', which was saved"),
+    ],
+)
+def test_a_damaged_entry_is_named_beside_the_whole_ones(store, capsys, harm, message):
+    harm(store)
+    status, text = asked(store, capsys)
+    assert status == 1
+    damaged = next(line for line in text.splitlines() if line.startswith("damaged"))
+    assert re.search(message, damaged)
+    assert re.search("put a copy of|Put a copy of", damaged)
+    assert "whole ones 1: 'scenes'" in text
+
+
+def test_leftovers_and_locks_are_noted_and_are_no_damage(store, run, capsys):
+    (store / "7.orbax-checkpoint-tmp").mkdir()
+    (store / ".deleted").mkdir()
+    signature = {"host": os.uname().nodename, "pid": NOBODY, "time": 0}
+    (store / ".lock").write_text(json.dumps(signature))
+    status, text = asked(store, capsys)
+    assert status == 0
+    assert text.count("the next save or delete removes it") == 2
+    assert f"process {NOBODY} on {os.uname().nodename}" in text
+    assert "which does not run any more" in text
+
+    (store / ".lock").write_text(json.dumps({**signature, "pid": os.getpid()}))
+    assert "what to do: let it finish" in asked(store, capsys)[1]
+
+    (run / "mas" / f"result.json.{NOBODY}.tmp").write_text("{")
+    (run / "mas" / "seed_0" / f"state.msgpack.{os.getpid()}.tmp").write_text("")
+    status, text = asked(run, capsys)
+    assert status == 0
+    assert "a process that was killed left it half written" in text
+    assert f"process {os.getpid()} is writing it" in text
+
+
+@pytest.mark.parametrize(
+    ("harm", "messages"),
+    [
+        (lambda mas: flip(mas / "seed_0/state.msgpack"), ["state.msgpack is damaged", "remove"]),
+        (lambda mas: (mas / "seed_0/state.msgpack").write_bytes(b""), ["state.msgpack", "remove"]),
+        (
+            lambda mas: shutil.rmtree(mas / "seed_0/anchors"),
+            ["what the method keeps after its task number 2 is gone", "to learn that seed again"],
+        ),
+        (
+            lambda mas: AnchorStore(mas / "seed_0/anchors").delete("2/3"),
+            ["anchors has no anchor of '2/3', the task learned last", "to learn that seed again"],
+        ),
+        (
+            lambda mas: (mas / "seed_0/within.msgpack").write_bytes(bytes(40)),
+            ["within.msgpack: it is not what was written", "goes on after the last finished task"],
+        ),
+        (lambda mas: (mas / "settings.json").unlink(), ["it is gone", 'the entry "config"']),
+        (lambda mas: (mas / "settings.json").write_text("{"), ["it is no JSON", "put a copy back"]),
+        (lambda mas: (mas / "result.json").write_text("{}"), ["is not a result", "remove it and"]),
+    ],
+)
+def test_each_damage_to_a_run_is_named_with_what_to_do(run, capsys, harm, messages):
+    harm(run / "mas")
+    status, text = asked(run, capsys)
+    assert status == 1
+    assert text.endswith("damaged: 1\n")
+    for message in messages:
+        assert message in text
+
+
+def test_a_memory_that_is_not_needed_any_more_is_no_damage(run, capsys):
+    flip(run / "finetune" / "seed_0" / "memory_2.msgpack")
+    status, text = asked(run, capsys)
+    assert status == 0
+    assert "not needed any more" in text
+
+
+def test_the_advice_for_a_lost_result_is_right(run, monkeypatch):
+    monkeypatch.setitem(registry.EXPERIMENTS, "tiny", tiny.EXPERIMENT)
+    whole = json.loads((run / "finetune" / "result.json").read_text())
+    (run / "finetune" / "result.json").unlink()
+    config = tiny.Tiny(seeds=1, epochs=1)
+    runs.run("tiny", config, "finetune", tiny.tasks(), run, lambda _: None, "python -m …")
+    assert json.loads((run / "finetune" / "result.json").read_text()) == whole
+
+
+def test_a_folder_of_something_else_is_an_error(tmp_path, capsys):
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(FileNotFoundError, match="wanted the folder that a run was given as --out"):
+        doctor.examine(tmp_path)
+    with pytest.raises(SystemExit) as end:
+        cli.main(["doctor", str(tmp_path / "nowhere")])
+    assert end.value.code == 2
+    assert "is no folder" in capsys.readouterr().err
