@@ -180,9 +180,16 @@ def machine() -> dict[str, Any]:
         "platform": device.platform,
         "device": device.device_kind,
         "devices": jax.device_count(),
-        "cores": os.cpu_count(),
+        "cores": _cores(),
         "system": f"{platform.system()} {platform.machine()}",
     }
+
+
+def _cores() -> int | None:
+    """How many cores this process may use: a container or a scheduler may give it some of them."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count()
 
 
 def provenance(command: str, mesh: Mesh | None = None) -> dict[str, Any]:

@@ -191,6 +191,15 @@ def test_summary_of_one_task_has_accuracy_alone() -> None:
     assert summary == {"average_accuracy": (0.75, 0.0)}
 
 
+def test_cores_are_those_that_the_process_may_use(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: 64)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {3, 5}, raising=False)
+    assert results.machine()["cores"] == 2
+    # Not every system has it.
+    monkeypatch.delattr(os, "sched_getaffinity")
+    assert results.machine()["cores"] == 64
+
+
 def test_versions_and_machine_are_json() -> None:
     content = {"versions": results.versions(), "machine": results.machine()}
     assert json.loads(json.dumps(content)) == content
