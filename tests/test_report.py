@@ -412,6 +412,16 @@ def test_histograms_with_other_bins_are_refused() -> None:
         importance_bars(method, KERNEL)
 
 
+def test_panels_of_importance_are_in_the_order_of_the_layers() -> None:
+    # As records have them, in the alphabet's order.
+    names = ["conv1/kernel", "conv10/kernel", "conv11/kernel", "conv2/kernel"]
+    importance = {name: results.histogram([0.0, 0.1, 3.0]) for name in names}
+    seeds = (dataclasses.replace(make_result().seeds[0], importance=importance),)
+    figure = figures.importance_histograms(only_section(make_result(seeds=seeds)), 4)
+    wanted = ["conv1/kernel", "conv2/kernel", "conv10/kernel", "conv11/kernel"]
+    assert [axes.get_title(loc="left") for axes in figure.axes[:4]] == wanted
+
+
 def test_importance_of_zeros_alone_is_drawn() -> None:
     zeros = {"log10_edges": [], "counts": [], "zeros": 8}
     seeds = (dataclasses.replace(make_result().seeds[0], importance={KERNEL: zeros}),)
