@@ -5,7 +5,7 @@ import re
 import numpy as np
 import pytest
 
-from experiments.data import archives, images, kept
+from experiments.data import archives, images, kept, pictures
 from experiments.data.types import DataDamagedError, DataNotFoundError
 from tests.image_archives import encode, write_tgz, write_zip
 
