@@ -263,6 +263,18 @@ def test_a_corrupt_picture_is_named_and_skipped_on_request_only(how, tmp_path):
         assert skipped == (name,)
 
 
+def test_a_picture_whose_bytes_changed_is_told_in_one_sentence_with_what_to_do(tmp_path):
+    path = save(tmp_path, "flowers17", flowers())
+    flip(path, png(3))
+    with pytest.raises(DataDamagedError) as caught:
+        load("flowers17", tmp_path)
+    text = str(caught.value)
+    assert text.startswith(f"jpg/image_3.jpg in {path} cannot be read (")
+    assert text.endswith("; fetch the archive again, or leave the picture out with --skip-damaged")
+    assert "is damaged" not in text
+    assert load("flowers17", tmp_path, skip_damaged=True).skipped == ("jpg/image_3.jpg",)
+
+
 def test_damage_that_leaves_a_class_without_a_part_is_told(tmp_path):
     save(tmp_path, "flowers17", flowers(), {"jpg/image_4.jpg": b"?"})
     with pytest.raises(

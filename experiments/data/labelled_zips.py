@@ -135,7 +135,11 @@ def contents(
     if skip_damaged and path.suffix == ".zip":
         yield from _readable(path, pattern)
     else:
-        for match, content in archives.members(path, pattern):
+        # In a tar that is compressed, nothing can be read beyond damage.
+        otherwise = (
+            ", or leave the picture out with --skip-damaged" if path.suffix == ".zip" else ""
+        )
+        for match, content in archives.members(path, pattern, otherwise=otherwise):
             yield match.string, content
 
 
