@@ -1,8 +1,8 @@
-"""Names: their order, and the one that was probably meant by one that is not known."""
+"""Names: their order, a few of many, and the one that one that is not known probably meant."""
 
 import difflib
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 
 def nearest(kind: str, name: str, known: Collection[str]) -> ValueError:
@@ -20,3 +20,13 @@ def numbers_as_numbers(name: str) -> tuple[list[str | int], str]:
     """
     pieces = re.split(r"(\d+)", name)
     return [int(piece) if odd % 2 else piece for odd, piece in enumerate(pieces)], name
+
+
+def first_few(names: Sequence[str], most: int = 10) -> str:
+    """The first of these names, and how many more there are.
+
+    >>> first_few(["a.jpg", "b.jpg", "c.jpg"], most=2)
+    'a.jpg, b.jpg and 1 more'
+    """
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
