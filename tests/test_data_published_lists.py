@@ -204,8 +204,12 @@ def test_another_table_gives_other_facts(folder):
     write_sixds(folder)
     assert published.load_facts(folder, side=8).pictures.skipped == ()
     write_sixds(folder, HEADER + LINES.replace("horse", "pony").replace("2.jpg,dog,,,train\n", ""))
-    with pytest.raises(DataDamagedError, match=r"6DS in .* which 4\.jpg is of"):
+    with pytest.raises(DataDamagedError) as caught:
         published.load_facts(folder, side=8)
+    text = str(caught.value)
+    assert text.startswith(f"6DS in {folder / 'sixds'} has test pictures, but no training pictures")
+    assert "one is <dog>, which 4.jpg is of. Give it a training picture in " in text
+    assert f"{folder / 'sixds' / 'facts.csv'}, or take its test pictures out" in text
     write_sixds(folder, HEADER + LINES.replace("horse", "pony"))
     assert published.load_facts(folder, side=8).facts[2] == ("person", "ride", "pony")
 

@@ -63,6 +63,17 @@ class SixDs(builder.PublishedBuilder, skip_registration=True):
             split: builder.Part(table, self._pictures(table)) for split, table in tables.items()
         }
 
+    def class_name(self, label: int) -> str:
+        """The fact itself."""
+        return f"<{', '.join(filter(None, _facts(_rows(self.source))[label]))}>"
+
+    def remedy(self) -> str:
+        """There is nothing to fetch."""
+        return (
+            f"Give it a training picture in {self.source / TABLE}, or take its test pictures out "
+            "of that table"
+        )
+
     def _pictures(self, names: Iterable[str]) -> Iterator[tuple[str, bytes]]:
         """Those of `names` that are there."""
         for name in names:
