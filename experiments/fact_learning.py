@@ -94,7 +94,7 @@ class FactLearning(PictureConfig):
     def digests(self) -> dict[str, str]:
         vectors = {path.name: digest(path) for path in word_vectors.find(self.data_dir)}
         if self.data == "sixds":
-            vectors["facts.csv"] = digest(published.facts_table(self.data_dir))
+            vectors[self.data] = published.facts_digest(self.data_dir)
         elif self.unknown_archive(self.data):
             vectors[self.data] = digest(stand_ins.path_of(self.data, self.data_dir))
         return super().digests() | vectors
