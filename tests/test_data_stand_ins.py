@@ -165,7 +165,7 @@ def test_letters_are_those_of_chars74k_with_its_split(layout, tmp_path):
     else:
         masks = dict.fromkeys(letters("English/Img/GoodImg/Msk"), encode(np.zeros((4, 4, 3), "u1")))
         write_tgz(folder / "some.tgz", masks | letters("English/Img/GoodImg/Bmp"))
-    wanted, found = chars74k.load(tmp_path), stand_ins.load("letters", tmp_path, side=4)
+    wanted, found = chars74k.load(tmp_path), load("letters", tmp_path)
     for one, other in zip(wanted[:2], found[:2], strict=True):
         np.testing.assert_array_equal(one.labels, other.labels)
         assert [number // 100 - 11 for number in numbers(other)] == one.labels.tolist()
@@ -363,6 +363,14 @@ def test_another_archive_is_refused_unless_asked_for(tmp_path):
     load("flowers17", tmp_path)
     with pytest.raises(DataDamagedError, match="is not the copy that is known here"):
         load("flowers17", tmp_path, any_copy=False)
+
+
+@pytest.mark.parametrize("name", list(stand_ins.ARCHIVES))
+def test_every_set_has_a_copy_that_is_known(name, tmp_path):
+    folder = tmp_path / stand_ins.ARCHIVES[name].source.folder
+    write_zip(folder / "some.zip", {"a.txt": b""})
+    with pytest.raises(DataDamagedError, match=r"is not the copy that is known .* with --any-copy"):
+        load(name, tmp_path, any_copy=False)
 
 
 @pytest.mark.parametrize("name", list(stand_ins.ARCHIVES))

@@ -225,6 +225,9 @@ def test_archives_that_may_be_any_are_among_the_settings(tmp_path: Path) -> None
     chosen: dict[str, Any] = {"data_dir": tmp_path, "weights": "random"}
     config = dataclasses.replace(registry.find("flowers_birds").config, **chosen)
     assert "digests" not in settings(config, "mas")
+    # Letters' is known as the others' are.
+    with_letters = ObjectRecognition(data=("letters", "cub10"), **chosen)
+    assert "digests" not in settings(with_letters, "mas")
     (tmp_path / "cub200_2010_first10").mkdir()
     (tmp_path / "cub200_2010_first10" / "birds.zip").write_bytes(b"two")
     for option in ("any_copy", "skip_damaged"):
