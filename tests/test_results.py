@@ -51,7 +51,7 @@ def as_json(result: Result) -> str:
 
 
 def test_what_is_read_is_what_was_written(tmp_path: Path) -> None:
-    result = make_result(skipped=(0, 3))
+    result = make_result(skipped=(0, 3), num_classes=(2, 5))
     results.write(result, tmp_path / "result.json")
     assert as_json(results.read(tmp_path / "result.json")) == as_json(result)
 
