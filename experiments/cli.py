@@ -30,6 +30,7 @@ from experiments.commands import (
 from experiments.config import SequenceConfig
 from experiments.data.types import DataNotFoundError, Task
 from experiments.methods import METHODS
+from experiments.names import first_few
 from experiments.progress import Display
 from experiments.registry import EXPERIMENTS, GROUPS, find, name_of
 from experiments.report import write_report
@@ -275,7 +276,12 @@ def _tasks(name: str, config: SequenceConfig, console: Console) -> tuple[Task, .
     tasks = devices.same_everywhere("data", load)
     for task in tasks:
         if task.skipped:
-            console.print(
-                f"{task.name}: {task.skipped} pictures could not be read and are left out"
-            )
+            console.print(escape(_left_out(task)), highlight=False, soft_wrap=True)
     return tasks
+
+
+def _left_out(task: Task) -> str:
+    """What to say of the pictures of a task that could not be read."""
+    some = "1 picture" if task.skipped == 1 else f"{task.skipped} pictures"
+    names = f": {first_few(task.skipped_names, most=3)}" if task.skipped_names else ""
+    return f"{task.name}: left out {some} that could not be read{names}"

@@ -94,7 +94,7 @@ class FactLearning(PictureConfig):
     def digests(self) -> dict[str, str]:
         vectors = {path.name: digest(path) for path in word_vectors.find(self.data_dir)}
         if self.data == "sixds":
-            vectors["facts.csv"] = digest(published.facts_table(self.data_dir))
+            vectors[self.data] = published.facts_digest(self.data_dir)
         elif self.unknown_archive(self.data):
             vectors[self.data] = digest(stand_ins.path_of(self.data, self.data_dir))
         return super().digests() | vectors
@@ -252,7 +252,7 @@ def tasks(config: FactLearning) -> tuple[Task, ...]:
         )
         check_not_empty(cut[-1], config.validation_fraction)
     # Pictures that could not be read are of no task; the first one tells of them.
-    return (cut[0]._replace(skipped=len(loaded.skipped)), *cut[1:])
+    return (cut[0]._replace(skipped=len(loaded.skipped), skipped_names=loaded.skipped), *cut[1:])
 
 
 def _pictures(config: FactLearning) -> PictureSplits:

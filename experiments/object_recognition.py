@@ -91,8 +91,7 @@ class ObjectRecognition(PictureConfig):
             )
 
     def digests(self) -> dict[str, str]:
-        # Letters are the one stand-in of which any archive is taken.
-        named = [name for name in self.data if name == "letters" or self.unknown_archive(name)]
+        named = [name for name in self.data if self.unknown_archive(name)]
         archives = {name: digest(stand_ins.path_of(name, self.data_dir)) for name in named}
         return super().digests() | archives
 

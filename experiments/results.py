@@ -81,6 +81,7 @@ class Result:
       measure: what "accuracy" in the records is, a name of `experiments.measures`.
       skipped: for each task how many of its pictures could not be read and were left out, where
         that was asked for; empty in records from before it was kept.
+      num_classes: how many classes each task has; empty in records from before it was kept.
     """
 
     experiment: str
@@ -95,6 +96,7 @@ class Result:
     seeds: tuple[SeedRecord, ...]
     measure: str = "accuracy"
     skipped: tuple[int, ...] = ()
+    num_classes: tuple[int, ...] = ()
 
 
 def histogram(values: Any, bins_per_decade: int = 4) -> dict[str, Any]:
@@ -180,9 +182,16 @@ def machine() -> dict[str, Any]:
         "platform": device.platform,
         "device": device.device_kind,
         "devices": jax.device_count(),
-        "cores": os.cpu_count(),
+        "cores": _cores(),
         "system": f"{platform.system()} {platform.machine()}",
     }
+
+
+def _cores() -> int | None:
+    """How many cores this process may use: a container or a scheduler may give it some of them."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count()
 
 
 def provenance(command: str, mesh: Mesh | None = None) -> dict[str, Any]:
@@ -216,9 +225,12 @@ def read(path: Path) -> Result:
         if content.pop("format") != FORMAT:
             raise ValueError("it was written in another format than this version reads")
         seeds = tuple(seed_record(record) for record in content.pop("seeds"))
-        tasks, skipped = tuple(content.pop("tasks")), tuple(content.pop("skipped", ()))
+        names = ("tasks", "skipped", "num_classes")
+        of_tasks: dict[str, Any] = {
+            name: tuple(content.pop(name)) for name in names if name in content
+        }
         content["measure"] = measures.recorded(content)
-        return Result(**content, tasks=tasks, seeds=seeds, skipped=skipped)
+        return Result(**content, **of_tasks, seeds=seeds)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{path} is not a result of this version: {error}") from error
 

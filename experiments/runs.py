@@ -100,6 +100,7 @@ def run(
         seeds=(),
         measure=config.measure,
         skipped=tuple(task.skipped for task in tasks),
+        num_classes=tuple(len(task.classes) for task in tasks),
     )
     made = results.provenance(command, mesh)
 

@@ -15,12 +15,18 @@ from experiments.results import Result, SeedRecord
 from tests import tiny
 
 
-def keep(folder: Path, tasks: tuple[str, ...], *seeds: SeedRecord, experiment: str = "e") -> None:
+def keep(
+    folder: Path,
+    tasks: tuple[str, ...],
+    *seeds: SeedRecord,
+    experiment: str = "e",
+    num_classes: tuple[int, ...] = (),
+) -> None:
     """Write a result of these seeds."""
     folder.mkdir(parents=True)
     result = Result(
         experiment=experiment, method=folder.name, description="", tasks=tasks, published={},
-        config={}, command="", versions={}, machine={}, seeds=seeds,
+        config={}, command="", versions={}, machine={}, seeds=seeds, num_classes=num_classes,
     )  # fmt: skip
     results.write(result, folder / results.FILE_NAME)
 
@@ -74,6 +80,22 @@ def test_the_adaptation_table_sets_a_class_apart_from_the_rest(
         forgotten, others, later, last = [cell.strip() for cell in line.split("|")[3:-1]]
         assert (forgotten, others) == ("1.00 ± 0.00", "10.00 ± 0.00")
         assert (later, last) == ("75.00 ± 0.00", "80.00 ± 0.00")
+
+
+def test_the_adaptation_table_counts_the_classes_of_the_data_that_was_learned(
+    tmp_path: Path,
+) -> None:
+    # Of fourteen classes one is kept and 10 points are lost of each other; what follows is another
+    # task's.
+    end = [0.99 if label == 2 else 0.9 for label in range(14)] + [0.0] * 10
+    record = SeedRecord(
+        seed=0, accuracy=((1.0,) * 3,) * 3, class_accuracy=((1.0,) * 24, (1.0,) * 24, tuple(end))
+    )
+    folder, tasks = tmp_path / "mas_class_2", ("another set", "b", "c")
+    keep(folder, tasks, record, experiment="flowers_adaptation", num_classes=(14, 6, 4))
+    text = adaptation.compared(tmp_path)
+    (line,) = [line for line in text.splitlines() if line.startswith("| images of 2 ")]
+    assert [cell.strip() for cell in line.split("|")[3:5]] == ["1.00", "10.00"]
 
 
 def test_a_method_of_the_adaptation_table_that_was_not_run_is_left_empty(tmp_path: Path) -> None:

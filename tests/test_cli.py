@@ -10,7 +10,8 @@ from rich.console import Console
 
 import mas_jax
 from experiments import cli, registry, results, sequence, tables
-from experiments.data.types import DataNotFoundError
+from experiments.data.sequences import one_after_the_other
+from experiments.data.types import DataNotFoundError, Examples, PictureSplits, Splits
 from experiments.preemption import Preempted
 from experiments.progress import Display, clock
 from experiments.sequence import Epoch
@@ -256,6 +257,32 @@ def test_table_prints_each_experiment_in_markdown(
     found = results.read_all(tmp_path, ("finetune", "joint"))
     assert out == f"tiny\n\n{tables.as_markdown(found)}\n\n"
     assert out.index("| finetune") < out.index("| joint")
+
+
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        (("jpg/[a].jpg",), "a: left out 1 picture that could not be read: jpg/[a].jpg\n"),
+        (
+            ("1.jpg", "2.jpg", "3.jpg", "4.jpg", "5.jpg"),
+            "a: left out 5 pictures that could not be read: 1.jpg, 2.jpg, 3.jpg and 2 more\n",
+        ),
+    ],
+)
+def test_pictures_that_were_left_out_are_named(
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    names: tuple[str, ...],
+    said: str,
+) -> None:
+    part = Examples(np.zeros((4, 3), np.float32), np.array([0, 1, 0, 1], np.int32))
+    sets = {"a": PictureSplits(part, part, names), "b": Splits(part, part)}
+    entry = registry.Experiment(
+        tiny.Tiny(), lambda _: one_after_the_other(sets, validation_fraction=0.0)
+    )
+    monkeypatch.setitem(registry.EXPERIMENTS, "tiny", entry)
+    cli._tasks("tiny", tiny.Tiny(), Console(width=60))
+    assert capsys.readouterr().out == said
 
 
 def test_what_a_later_method_refuses_is_said_before_the_first_one_runs(

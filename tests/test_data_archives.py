@@ -5,7 +5,7 @@ import re
 import numpy as np
 import pytest
 
-from experiments.data import archives, images, kept
+from experiments.data import archives, images, kept, pictures
 from experiments.data.types import DataDamagedError, DataNotFoundError
 from tests.image_archives import encode, write_tgz, write_zip
 
@@ -59,15 +59,28 @@ def test_a_damaged_member_is_named(tmp_path):
     content = bytearray(path.read_bytes())
     content[content.index(FILES["a/1.png"]) + 40] ^= 1
     path.write_bytes(content)
-    with pytest.raises(DataDamagedError, match=r"a/1\.png in .*x\.zip cannot be read \(Bad CRC-32"):
+    where = re.escape(f"a/1.png in {path}")
+    wanted = rf"^{where} cannot be read \(Bad CRC-32 [^()]*\); fetch the archive again$"
+    with pytest.raises(DataDamagedError, match=wanted):
         read(path)
 
 
-@pytest.mark.parametrize("content", [b"", b"no image", FILES["a/1.png"][:60]])
-def test_what_is_no_image_is_named(content, tmp_path):
+@pytest.mark.parametrize(
+    ("content", "what"),
+    [
+        (b"", "it is empty"),
+        (b"no image", "its 8 bytes begin like no kind of image that is known"),
+        (FILES["a/1.png"][:60], "[^<>]+"),
+    ],
+)
+def test_what_is_no_image_is_named_and_told_in_words(content, what, tmp_path):
     path = write_zip(tmp_path / "x.zip", {**FILES, "a/1.png": content})
-    with pytest.raises(DataDamagedError, match=r"a/1\.png in .*x\.zip is not an image that can be"):
+    wanted = rf"a/1\.png in .*x\.zip is not an image that can be read \({what}\); fetch the file"
+    with pytest.raises(DataDamagedError, match=wanted):
         read(path)
+    wanted = rf"here is not a picture that can be read \({what}\); fetch the file again, or leave"
+    with pytest.raises(DataDamagedError, match=wanted):
+        pictures.read_square(content, "here", 4)
 
 
 def test_an_absent_archive_says_what_to_fetch_and_where_to(tmp_path):

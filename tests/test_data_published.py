@@ -219,7 +219,7 @@ def test_a_damaged_picture_is_named_and_left_out_only_on_request(make, tmp_path,
 
 def test_a_class_whose_training_pictures_were_all_left_out_is_named(make, tmp_path, monkeypatch):
     break_picture(make("cub200"), 3, monkeypatch)
-    wanted = r"no training pictures \(1 pictures could not be read\).* class 1, which 002\.Laysan"
+    wanted = r"no training pictures \(1 could not be read\).* class 1, which 002\.Laysan"
     with pytest.raises(DataDamagedError, match=wanted):
         published.load("cub200", tmp_path / "data", side=8, skip_damaged=True)
 

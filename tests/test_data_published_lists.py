@@ -1,5 +1,6 @@
 """The paper's data sets' lists and tables, where they are not as they must be; 6DS's facts."""
 
+import os
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ import pytest
 import scipy.io
 
 from experiments.data import folders, published
-from experiments.data.published import catalogue, contents
+from experiments.data.published import catalogue, contents, sixds
 from experiments.data.types import DataDamagedError, DataNotFoundError
 from tests import published_archives as mini
 from tests.image_archives import write_tgz
@@ -204,10 +205,58 @@ def test_another_table_gives_other_facts(folder):
     write_sixds(folder)
     assert published.load_facts(folder, side=8).pictures.skipped == ()
     write_sixds(folder, HEADER + LINES.replace("horse", "pony").replace("2.jpg,dog,,,train\n", ""))
-    with pytest.raises(DataDamagedError, match=r"6DS in .* which 4\.jpg is of"):
+    with pytest.raises(DataDamagedError) as caught:
         published.load_facts(folder, side=8)
+    text = str(caught.value)
+    assert text.startswith(f"6DS in {folder / 'sixds'} has test pictures, but no training pictures")
+    assert "one is <dog>, which 4.jpg is of. Give it a training picture in " in text
+    assert f"{folder / 'sixds' / 'facts.csv'}, or take its test pictures out" in text
     write_sixds(folder, HEADER + LINES.replace("horse", "pony"))
     assert published.load_facts(folder, side=8).facts[2] == ("person", "ride", "pony")
+
+
+def middles(pictures: Any) -> dict[str, list[list[int]]]:
+    """The colours in the middle, sorted, of both parts."""
+    parts = {"train": pictures.train, "test": pictures.test}
+    return {name: sorted(part.inputs[:, 4, 4].tolist()) for name, part in parts.items()}
+
+
+def test_another_folder_with_the_same_table_gives_its_own_pictures(folder, tmp_path):
+    write_sixds(folder)
+    first = published.load_facts(folder, side=8).pictures
+    source = write_sixds(tmp_path / "other")
+    assert published.facts_digest(tmp_path / "other") == published.facts_digest(folder)
+    (source / "images" / "4.jpg").write_bytes(mini.picture(6))
+    assert published.facts_digest(tmp_path / "other") != published.facts_digest(folder)
+    second = published.load_facts(tmp_path / "other", side=8).pictures
+    assert middles(second)["train"] == middles(first)["train"]
+    assert middles(second)["test"] != middles(first)["test"]
+
+
+def test_a_picture_that_was_repaired_is_read_again_though_its_size_and_time_are_the_same(folder):
+    path = write_sixds(folder) / "images" / "4.jpg"
+    whole = path.read_bytes()
+    path.write_bytes(bytes(len(whole)))
+    before = path.stat()
+    assert published.load_facts(folder, side=8, skip_damaged=True).pictures.skipped == ("4.jpg",)
+    path.write_bytes(whole)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    # As in another process.
+    sixds._digest.cache_clear()
+    assert published.load_facts(folder, side=8, skip_damaged=True).pictures.skipped == ()
+
+
+def test_a_picture_that_went_away_is_named_with_its_own_folder(folder, tmp_path):
+    write_sixds(folder)
+    published.load_facts(folder, side=8)
+    source = write_sixds(tmp_path / "other")
+    for name in ("5.jpg", "4.jpg"):
+        (source / "images" / name).unlink()
+    with pytest.raises(DataDamagedError) as caught:
+        published.load_facts(tmp_path / "other", side=8)
+    where = f"listed in {source / 'facts.csv'}, but not in {source / 'images'} (2 such)"
+    assert f"6DS: 4.jpg is {where}" in str(caught.value)
+    assert str(folder) not in str(caught.value)
 
 
 @pytest.mark.parametrize("missing", ["facts.csv", "images"])
@@ -231,7 +280,7 @@ def test_what_6ds_needs_is_said_file_by_file(missing, folder):
         (HEADER + "2.jpg,dog,,,val\n", r"2\.jpg has the split 'val'; wanted train or test"),
         (HEADER + "2.jpg,dog\n", r"2\.jpg has the split ''"),
         (HEADER, "lists no train pictures"),
-        (HEADER + LINES + "6.jpg,dog,,,train\n", r"6DS: 6\.jpg is listed, but not in"),
+        (HEADER + LINES + "6.jpg,dog,,,train\n", r"6DS: 6\.jpg is listed in .*, but not"),
     ],
 )
 def test_a_table_that_is_not_as_it_must_be_is_refused(table, complaint, folder):

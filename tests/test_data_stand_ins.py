@@ -165,7 +165,7 @@ def test_letters_are_those_of_chars74k_with_its_split(layout, tmp_path):
     else:
         masks = dict.fromkeys(letters("English/Img/GoodImg/Msk"), encode(np.zeros((4, 4, 3), "u1")))
         write_tgz(folder / "some.tgz", masks | letters("English/Img/GoodImg/Bmp"))
-    wanted, found = chars74k.load(tmp_path), stand_ins.load("letters", tmp_path, side=4)
+    wanted, found = chars74k.load(tmp_path), load("letters", tmp_path)
     for one, other in zip(wanted[:2], found[:2], strict=True):
         np.testing.assert_array_equal(one.labels, other.labels)
         assert [number // 100 - 11 for number in numbers(other)] == one.labels.tolist()
@@ -263,6 +263,18 @@ def test_a_corrupt_picture_is_named_and_skipped_on_request_only(how, tmp_path):
         assert skipped == (name,)
 
 
+def test_a_picture_whose_bytes_changed_is_told_in_one_sentence_with_what_to_do(tmp_path):
+    path = save(tmp_path, "flowers17", flowers())
+    flip(path, png(3))
+    with pytest.raises(DataDamagedError) as caught:
+        load("flowers17", tmp_path)
+    text = str(caught.value)
+    assert text.startswith(f"jpg/image_3.jpg in {path} cannot be read (")
+    assert text.endswith("; fetch the archive again, or leave the picture out with --skip-damaged")
+    assert "is damaged" not in text
+    assert load("flowers17", tmp_path, skip_damaged=True).skipped == ("jpg/image_3.jpg",)
+
+
 def test_damage_that_leaves_a_class_without_a_part_is_told(tmp_path):
     save(tmp_path, "flowers17", flowers(), {"jpg/image_4.jpg": b"?"})
     with pytest.raises(
@@ -351,6 +363,14 @@ def test_another_archive_is_refused_unless_asked_for(tmp_path):
     load("flowers17", tmp_path)
     with pytest.raises(DataDamagedError, match="is not the copy that is known here"):
         load("flowers17", tmp_path, any_copy=False)
+
+
+@pytest.mark.parametrize("name", list(stand_ins.ARCHIVES))
+def test_every_set_has_a_copy_that_is_known(name, tmp_path):
+    folder = tmp_path / stand_ins.ARCHIVES[name].source.folder
+    write_zip(folder / "some.zip", {"a.txt": b""})
+    with pytest.raises(DataDamagedError, match=r"is not the copy that is known .* with --any-copy"):
+        load(name, tmp_path, any_copy=False)
 
 
 @pytest.mark.parametrize("name", list(stand_ins.ARCHIVES))

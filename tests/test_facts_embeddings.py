@@ -53,11 +53,19 @@ def test_words_are_found_by_the_rule_for_missing_words():
     )
 
 
-def test_a_fact_with_a_word_that_has_no_vector_is_named():
-    with pytest.raises(
-        MissingWordError, match="fact <person, ride, camel>: no word vector for 'camel'"
-    ):
-        targets([*FACTS, Fact("person", "ride", "camel")], VECTORS)
+def test_all_words_without_a_vector_are_named_with_a_fact_of_each():
+    facts = [*FACTS, Fact("person", "ride", "camel"), Fact("cat", "ride", "camel")]
+    wanted = r"for 'camel' \(of <person, ride, camel>\), 'cat' \(of <cat, ride, camel>\) among"
+    with pytest.raises(MissingWordError, match=wanted):
+        targets(facts, VECTORS)
+
+
+def test_of_many_words_without_a_vector_ten_are_named_and_the_rest_counted():
+    facts = [Fact("person", "ride", f"camel{number}") for number in range(13)]
+    wanted = r"'camel9' \(of <person, ride, camel9>\) and 3 more among 5 words"
+    with pytest.raises(MissingWordError, match=wanted) as caught:
+        targets(facts, VECTORS)
+    assert "camel10" not in str(caught.value)
 
 
 def test_a_vector_of_length_zero_cannot_be_given_length_one():

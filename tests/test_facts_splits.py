@@ -5,7 +5,7 @@ import hypothesis.strategies as st
 import numpy as np
 import pytest
 
-from experiments.facts.splits import adaptation_tasks, random_tasks, rows_of
+from experiments.facts.splits import adaptation_tasks, rows_of
 from experiments.facts.table import MUSIC, SPORTS, STANFORD40
 from experiments.facts.types import Fact
 
@@ -17,7 +17,7 @@ FACTS = list(STANFORD40.values())
 )
 def test_tasks_partition_the_facts_evenly(count, num_tasks, seed):
     hypothesis.assume(num_tasks <= count)
-    tasks = random_tasks(FACTS[:count], num_tasks, seed)
+    tasks = adaptation_tasks(FACTS[:count], (), num_tasks, seed)
     assert len(tasks) == num_tasks
     assert sorted(row for task in tasks for row in task) == list(range(count))
     sizes = [len(task) for task in tasks]
@@ -36,8 +36,8 @@ def test_the_subset_is_in_the_first_task_and_nothing_is_lost(chosen, seed):
 
 @pytest.mark.parametrize("num_tasks", [2, 4])
 def test_the_seed_alone_decides(num_tasks):
-    assert random_tasks(FACTS, num_tasks, 3) == random_tasks(FACTS, num_tasks, 3)
-    assert random_tasks(FACTS, num_tasks, 3) != random_tasks(FACTS, num_tasks, 4)
+    assert adaptation_tasks(FACTS, (), num_tasks, 3) == adaptation_tasks(FACTS, (), num_tasks, 3)
+    assert adaptation_tasks(FACTS, (), num_tasks, 3) != adaptation_tasks(FACTS, (), num_tasks, 4)
     assert adaptation_tasks(FACTS, SPORTS, num_tasks, 3) != adaptation_tasks(
         FACTS, SPORTS, num_tasks, 4
     )
@@ -46,7 +46,7 @@ def test_the_seed_alone_decides(num_tasks):
 def test_every_fact_is_as_likely_in_one_task_as_in_another():
     counts = np.zeros(40, int)
     for seed in range(400):
-        counts[list(random_tasks(FACTS, 4, seed)[0])] += 1
+        counts[list(adaptation_tasks(FACTS, (), 4, seed)[0])] += 1
     # Binomial(400, 1/4): mean 100, standard deviation 8.7; five of these either way.
     assert 57 < counts.min() < counts.max() < 143
 
@@ -79,7 +79,7 @@ def test_rows_are_those_of_the_facts_whatever_their_order():
 )
 def test_impossible_tasks_are_refused(num_tasks, seed, text):
     with pytest.raises(ValueError, match=text):
-        random_tasks(FACTS, num_tasks, seed)
+        adaptation_tasks(FACTS, (), num_tasks, seed)
 
 
 def test_a_subset_that_does_not_fit_is_refused():

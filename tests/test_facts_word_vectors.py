@@ -1,5 +1,6 @@
 """Word vectors from small files in the publishers' layouts, and what is wrong with others."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -141,6 +142,18 @@ def test_a_word_without_a_vector_is_named_and_never_a_vector_of_zeros(word, text
     with pytest.raises(MissingWordError, match=text) as caught:
         lookup(vectors, word)
     assert "https://nlp.stanford.edu/data/glove.6B.zip" in str(caught.value)
+
+
+def test_where_a_word_was_looked_for_is_said_with_all_words_that_are_there(tmp_path):
+    first = save(tmp_path / "glove.a.txt", glove({"the": [1.0], "dog": [2.0], "cat": [3.0]}))
+    second = save(tmp_path / "b.bin", word2vec_binary({"cow": [4.0], "dog": [2.0]}))
+    # Only the vector of dog is kept.
+    vectors = read([first, second], words=["dog", "horse"])
+    wanted = re.escape(
+        f"for 'horse' among the 3 of {first} and the 2 of {second}, as written or in lower"
+    )
+    with pytest.raises(MissingWordError, match=wanted):
+        lookup(vectors, "horse")
 
 
 @pytest.mark.parametrize(

@@ -225,6 +225,9 @@ def test_archives_that_may_be_any_are_among_the_settings(tmp_path: Path) -> None
     chosen: dict[str, Any] = {"data_dir": tmp_path, "weights": "random"}
     config = dataclasses.replace(registry.find("flowers_birds").config, **chosen)
     assert "digests" not in settings(config, "mas")
+    # Letters' is known as the others' are.
+    with_letters = ObjectRecognition(data=("letters", "cub10"), **chosen)
+    assert "digests" not in settings(with_letters, "mas")
     (tmp_path / "cub200_2010_first10").mkdir()
     (tmp_path / "cub200_2010_first10" / "birds.zip").write_bytes(b"two")
     for option in ("any_copy", "skip_damaged"):
@@ -302,6 +305,25 @@ def test_stand_ins_become_tasks_with_classes_numbered_on(
 
 
 # Facts
+
+
+def test_settings_know_6ds_by_its_pictures_too(tmp_path: Path) -> None:
+    pictures, vectors = tmp_path / "sixds" / "images", tmp_path / "word_vectors"
+    for folder in (pictures, vectors):
+        folder.mkdir(parents=True)
+    (vectors / "glove.txt").write_text("dog 1.0\n")
+    lines = "file,subject,predicate,object,split\n1.jpg,dog,,,train\n"
+    (tmp_path / "sixds" / "facts.csv").write_text(lines)
+    config = fact_learning.FactLearning(
+        data="sixds", data_dir=tmp_path, weights="random", per_class=None, test_per_class=None
+    )
+    seen = []
+    for content in (b"a picture", b"a repaired picture"):
+        (pictures / "1.jpg").write_bytes(content)
+        seen.append(config.digests())
+    assert seen[0]["sixds"] != seen[1]["sixds"]
+    assert seen[0]["glove.txt"] == seen[1]["glove.txt"]
+
 
 TARGETS = FactTargets(
     np.random.default_rng(1).normal(size=(6, 3, 2)).astype(np.float32), np.ones((6, 3), bool)

@@ -280,10 +280,10 @@ def test_one_task_has_accuracy_and_no_forgetting() -> None:
 
 def test_pictures_that_were_left_out_are_counted() -> None:
     result = make_result()
-    page = words(finetune(), dataclasses.replace(result, skipped=(0, 2)))
-    said = f"2 pictures of {result.tasks[1]} could not be read and were left out"
-    assert said in page.text
-    assert said not in words(finetune(), result).text
+    for count, some in ((1, "1 picture"), (2, "2 pictures")):
+        page = words(finetune(), dataclasses.replace(result, skipped=(0, count)))
+        assert f"; left out {some} of {result.tasks[1]} that could not be read" in page.text
+    assert "left out" not in words(finetune(), result).text
 
 
 def test_unfinished_seeds_are_left_out_and_named() -> None:
@@ -410,6 +410,16 @@ def test_histograms_with_other_bins_are_refused() -> None:
     (method,) = only_section(make_result(seeds=(first, second))).methods
     with pytest.raises(ValueError, match=f"'{KERNEL}' have different bins from seed to seed"):
         importance_bars(method, KERNEL)
+
+
+def test_panels_of_importance_are_in_the_order_of_the_layers() -> None:
+    # As records have them, in the alphabet's order.
+    names = ["conv1/kernel", "conv10/kernel", "conv11/kernel", "conv2/kernel"]
+    importance = {name: results.histogram([0.0, 0.1, 3.0]) for name in names}
+    seeds = (dataclasses.replace(make_result().seeds[0], importance=importance),)
+    figure = figures.importance_histograms(only_section(make_result(seeds=seeds)), 4)
+    wanted = ["conv1/kernel", "conv2/kernel", "conv10/kernel", "conv11/kernel"]
+    assert [axes.get_title(loc="left") for axes in figure.axes[:4]] == wanted
 
 
 def test_importance_of_zeros_alone_is_drawn() -> None:

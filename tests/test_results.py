@@ -51,7 +51,7 @@ def as_json(result: Result) -> str:
 
 
 def test_what_is_read_is_what_was_written(tmp_path: Path) -> None:
-    result = make_result(skipped=(0, 3))
+    result = make_result(skipped=(0, 3), num_classes=(2, 5))
     results.write(result, tmp_path / "result.json")
     assert as_json(results.read(tmp_path / "result.json")) == as_json(result)
 
@@ -189,6 +189,15 @@ def test_summary_of_one_task_has_accuracy_alone() -> None:
     seeds = tuple(SeedRecord(seed=seed, accuracy=((0.75,),)) for seed in range(2))
     summary = results.summary(make_result(tasks=("only",), seeds=seeds))
     assert summary == {"average_accuracy": (0.75, 0.0)}
+
+
+def test_cores_are_those_that_the_process_may_use(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: 64)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {3, 5}, raising=False)
+    assert results.machine()["cores"] == 2
+    # Not every system has it.
+    monkeypatch.delattr(os, "sched_getaffinity")
+    assert results.machine()["cores"] == 64
 
 
 def test_versions_and_machine_are_json() -> None:

@@ -27,7 +27,7 @@ class Asked(NamedTuple):
     Attributes:
       kind: what its classes are.
       kept: those that importance was measured on, one at a time.
-      num_classes: how many there are; their outputs come first.
+      num_classes: how many there are, unless the records tell; their outputs come first.
       paper: rows of the paper's numbers.
     """
 
@@ -76,7 +76,8 @@ def compared(folder: Path) -> str:
         ):
             cells = [NOTHING] * 4
             if name in runs:
-                cells = _cells(runs[name], kept, asked.num_classes)
+                num_classes, *_ = runs[name].num_classes or (asked.num_classes,)
+                cells = _cells(runs[name], kept, num_classes)
             rows.append((label, str(kept), *cells))
     return table(heads, [*rows, *asked.paper])
 

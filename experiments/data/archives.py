@@ -68,8 +68,20 @@ def digest(path: Path) -> str:
         raise DataDamagedError(f"{path} cannot be read: {error}") from error
 
 
-def members(path: Path, pattern: re.Pattern[str]) -> Iterator[tuple[re.Match[str], bytes]]:
-    """(match, content) of each file in a zip or tar archive whose whole name matches."""
+def members(
+    path: Path, pattern: re.Pattern[str], *, otherwise: str = ""
+) -> Iterator[tuple[re.Match[str], bytes]]:
+    """(match, content) of each file in a zip or tar archive whose whole name matches.
+
+    Args:
+      path: the archive.
+      pattern: of names.
+      otherwise: what can be done about a file in it that cannot be read but to fetch the archive
+        again, for the error's text.
+
+    Raises:
+      DataDamagedError: the archive, or a file in it, is damaged.
+    """
     walk = _walk_zip if path.suffix == ".zip" else _walk_tar
     try:
         for match, read in walk(path, pattern):
@@ -78,8 +90,12 @@ def members(path: Path, pattern: re.Pattern[str]) -> Iterator[tuple[re.Match[str
             except _UNREADABLE as error:
                 raise DataDamagedError(
                     f"{member(path, match)} cannot be read ({error}); fetch the archive again"
+                    + otherwise
                 ) from error
             yield match, content
+    except DataDamagedError:
+        # A RuntimeError, and so among those below: it says already what is wrong.
+        raise
     except _UNREADABLE as error:
         raise DataDamagedError(f"{path} is damaged ({error}); fetch it again") from error
 

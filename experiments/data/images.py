@@ -4,7 +4,7 @@ import io
 import struct
 
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from experiments.data.types import DataDamagedError, Examples, Splits
 
@@ -19,8 +19,19 @@ def read_grey(content: bytes, where: str) -> np.ndarray:
     # SyntaxError is what Pillow raises for a broken PNG.
     except (OSError, ValueError, SyntaxError, IndexError, struct.error) as error:
         raise DataDamagedError(
-            f"{where} is not an image that can be read ({error}); fetch the file again"
+            f"{where} is not an image that can be read ({in_words(error, content)}); fetch the "
+            "file again"
         ) from error
+
+
+def in_words(error: Exception, content: bytes) -> str:
+    """What is wrong with an image file, from what Pillow raised."""
+    if not content:
+        return "it is empty"
+    # Pillow's own text names the object in memory that the bytes were read from.
+    if isinstance(error, UnidentifiedImageError):
+        return f"its {len(content)} bytes begin like no kind of image that is known"
+    return str(error)
 
 
 def resize_by_area(image: np.ndarray) -> np.ndarray:

@@ -15,6 +15,7 @@ import numpy as np
 
 from experiments.data import archives
 from experiments.data.types import DataDamagedError
+from experiments.names import numbers_as_numbers
 
 TABLE = "labels.csv"
 COLUMNS = ("file", "label", "split")
@@ -114,12 +115,7 @@ def class_names(rows: Iterable[Row]) -> tuple[str, ...]:
     >>> class_names([Row("", label, "") for label in ("c10", "c2", "a", "c2")])
     ('a', 'c2', 'c10')
     """
-
-    def key(name: str) -> tuple[list[str | int], str]:
-        pieces = re.split(r"(\d+)", name)
-        return [int(piece) if odd % 2 else piece for odd, piece in enumerate(pieces)], name
-
-    return tuple(sorted({row.label for row in rows}, key=key))
+    return tuple(sorted({row.label for row in rows}, key=numbers_as_numbers))
 
 
 def contents(
@@ -139,7 +135,11 @@ def contents(
     if skip_damaged and path.suffix == ".zip":
         yield from _readable(path, pattern)
     else:
-        for match, content in archives.members(path, pattern):
+        # In a tar that is compressed, nothing can be read beyond damage.
+        otherwise = (
+            ", or leave the picture out with --skip-damaged" if path.suffix == ".zip" else ""
+        )
+        for match, content in archives.members(path, pattern, otherwise=otherwise):
             yield match.string, content
 
 

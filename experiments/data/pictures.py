@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
+from experiments.data.images import in_words
 from experiments.data.types import DataDamagedError
 
 # What Pillow raises: SyntaxError for a broken PNG, and the last where a broken header claims a
@@ -38,8 +39,8 @@ def read_square(content: bytes, where: str, side: int) -> np.ndarray:
             return square(image, side)
     except UNREADABLE as error:
         raise DataDamagedError(
-            f"{where} is not a picture that can be read ({error}); fetch the file again, or leave "
-            "it out with --skip-damaged"
+            f"{where} is not a picture that can be read ({in_words(error, content)}); fetch the "
+            "file again, or leave it out with --skip-damaged"
         ) from error
 
 

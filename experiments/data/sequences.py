@@ -105,7 +105,8 @@ def one_after_the_other(
         parts = hold_out(splits.train, validation_fraction=validation_fraction, seed=seed)
         tasks.append(_whole(name, (*parts, splits.test), offset))
         if isinstance(splits, PictureSplits):
-            tasks[-1] = tasks[-1]._replace(skipped=len(splits.skipped))
+            names = splits.skipped
+            tasks[-1] = tasks[-1]._replace(skipped=len(names), skipped_names=names)
         check_not_empty(tasks[-1], validation_fraction)
         offset += len(tasks[-1].classes)
     return tuple(tasks)

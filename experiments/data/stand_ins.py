@@ -5,25 +5,21 @@ import re
 import zlib
 from collections.abc import Callable, Iterable
 from pathlib import Path, PurePosixPath
-from types import ModuleType
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image
 
 from experiments.data import (
     archives,
     chars74k,
-    fashion_mnist,
     folders,
-    images,
+    idx_pictures,
     kept,
     labelled_zips,
-    mnist,
     pictures,
 )
 from experiments.data.labelled_zips import Row
-from experiments.data.types import DataDamagedError, Examples, PictureSplits, Splits
+from experiments.data.types import DataDamagedError, Examples, PictureSplits
 from experiments.names import nearest
 
 # Raise it with every change to what is kept, so that what was kept before is not read.
@@ -52,7 +48,7 @@ class Archive(NamedTuple):
 
     Attributes:
       source: how it comes to this machine.
-      copy: what is taken unless told otherwise; None for any.
+      copy: what is taken unless told otherwise.
       test_every: the split by name, for sets without one; None for the archive's own.
       pattern: the names of its pictures.
       rows_of: from the archive and its pictures' names to what they are, sorted by name.
@@ -60,7 +56,7 @@ class Archive(NamedTuple):
     """
 
     source: archives.Source
-    copy: Copy | None
+    copy: Copy
     test_every: int | None = None
     pattern: re.Pattern[str] = labelled_zips.PICTURES
     rows_of: Callable[[Path, Iterable[str]], list[Row]] = labelled_zips.rows_of
@@ -119,19 +115,18 @@ ARCHIVES = {
         "eef20ef15f671359188f29a8cc68b1f47cf9af9ab5e22094f12a85f04b608d24",
     ),
     "letters": Archive(
-        chars74k.SOURCE, None, chars74k.TEST_EVERY, _LETTER, _letters, tuple(chars74k.LETTERS)
+        chars74k.SOURCE._replace(
+            fetch="GoodImg/ of https://github.com/rfstdh/100image, in a zip, at 64 pixels;\n    or,"
+            f" for --any-copy, {chars74k.SOURCE.fetch}"
+        ),
+        Copy(9836061, "7f7b2b9cd23e9718bd15ccc3c463e9975a2607e100a95b3ee1a696ff351c84f4"),
+        chars74k.TEST_EVERY,
+        _LETTER,
+        _letters,
+        tuple(chars74k.LETTERS),
     ),
 }
-_IDX: dict[str, ModuleType] = {"fashion_mnist": fashion_mnist, "mnist": mnist}
-NAMES = (*ARCHIVES, *_IDX)
-
-_IDX_NAMES = {
-    "fashion_mnist": (
-        "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat",
-        "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot",
-    ),
-    "mnist": tuple("0123456789"),
-}  # fmt: skip
+NAMES = (*ARCHIVES, *idx_pictures.SETS)
 
 
 def load(
@@ -186,7 +181,7 @@ def load(
       skip_damaged: leave pictures out that cannot be read. Implies `any_copy`: the archive that
         was measured has none.
       any_copy: take an archive of another size and digest than the one that the numbers were
-        measured on. Letters are taken from any.
+        measured on: Chars74K's own EnglishImg.tgz, say, for letters.
 
     Returns:
       Inputs (N, side, side, 3) uint8, RGB; labels (N,) int32, places in `class_names`. In the
@@ -200,13 +195,13 @@ def load(
     """
     _check_arguments(name, side, {"per_class": per_class, "test_per_class": test_per_class})
     counts = (per_class, test_per_class)
-    if name in _IDX:
-        return _load_idx(_IDX[name], data_dir, side, counts)
+    if name in idx_pictures.SETS:
+        return idx_pictures.load(name, data_dir, side, counts)
     arrays = _kept(name, data_dir, side, skip_damaged=skip_damaged, any_copy=any_copy)
     is_test, parts = arrays["is_test"], []
     for is_part, count in zip((~is_test, is_test), counts, strict=True):
         rows = np.flatnonzero(is_part)
-        rows = rows[_first(arrays["labels"][rows], count)]
+        rows = rows[idx_pictures.first_of_each(arrays["labels"][rows], count)]
         parts.append(Examples(arrays["images"][rows], arrays["labels"][rows]))
     return PictureSplits(*parts, skipped=tuple(arrays["skipped"].tolist()))
 
@@ -232,8 +227,8 @@ def class_names(name: str, data_dir: str | os.PathLike[str] | None = None) -> tu
     """
     if name not in NAMES:
         raise nearest("stand-in data set", name, NAMES)
-    if name in _IDX:
-        return _IDX_NAMES[name]
+    if name in idx_pictures.SETS:
+        return idx_pictures.CLASS_NAMES[name]
     archive = ARCHIVES[name]
     return archive.names or labelled_zips.class_names(labelled_zips.table(path_of(name, data_dir)))
 
@@ -245,34 +240,6 @@ def _check_arguments(name: str, side: int, counts: dict[str, int | None]) -> Non
     for argument, value in {"side": side, **counts}.items():
         if value is not None and value < 1:
             raise ValueError(f"{argument} must be at least 1, got {value}")
-
-
-def _load_idx(
-    module: ModuleType,
-    data_dir: str | os.PathLike[str] | None,
-    side: int,
-    counts: tuple[int | None, int | None],
-) -> PictureSplits:
-    """MNIST or Fashion-MNIST, in colour; not kept, because that takes longer than resizing."""
-    splits: Splits = module.load(data_dir)
-    parts = []
-    for part, count in zip((splits.train, splits.test), counts, strict=True):
-        rows = _first(part.labels, count)
-        # Back from normalised to bytes: rint is exact, the error of float32 is below 1e-4.
-        greys = np.rint((part.inputs[rows] * module.STD + module.MEAN) * 255).astype(np.uint8)
-        inputs = np.empty((len(rows), side, side, 3), np.uint8)
-        for row, grey in enumerate(greys.reshape(-1, images.SIDE, images.SIDE)):
-            inputs[row] = pictures.square(Image.fromarray(grey), side)
-        parts.append(Examples(inputs, part.labels[rows]))
-    return PictureSplits(*parts)
-
-
-def _first(labels: np.ndarray, count: int | None) -> np.ndarray:
-    """Which rows are among the first `count` of their class, in order."""
-    if count is None:
-        return np.arange(len(labels))
-    rows = [np.flatnonzero(labels == label)[:count] for label in np.unique(labels)]
-    return np.sort(np.concatenate(rows))
 
 
 def _kept(
@@ -300,7 +267,7 @@ def _kept(
 def _check_copy(path: Path, digest: str, archive: Archive) -> None:
     """Raise DataDamagedError where the archive is not the one that was measured."""
     found = Copy(path.stat().st_size, digest)
-    if archive.copy and found != archive.copy:
+    if found != archive.copy:
         raise DataDamagedError(
             f"{path} is not the copy that is known here: it has {found.size} bytes and sha256 "
             f"{found.sha256}, wanted {archive.copy.size} and {archive.copy.sha256}. Fetch it "

@@ -48,6 +48,7 @@ class Task(NamedTuple):
       validation: cut from the data set's training part; may be empty.
       test: from the data set's test part.
       skipped: how many files were left out because they could not be read.
+      skipped_names: theirs, where they are known.
     """
 
     name: str
@@ -56,6 +57,7 @@ class Task(NamedTuple):
     validation: Examples
     test: Examples
     skipped: int = 0
+    skipped_names: tuple[str, ...] = ()
 
 
 class DataNotFoundError(RuntimeError):

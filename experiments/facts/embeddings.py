@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from experiments.facts.types import Fact
-from experiments.facts.word_vectors import MissingWordError, WordVectors, lookup
+from experiments.facts.word_vectors import MissingWordError, WordVectors, check, lookup
 
 
 class FactTargets(NamedTuple):
@@ -56,8 +56,8 @@ def targets(
     Raises:
       ValueError: no facts, the same fact twice, or one with an object and no predicate, or with
         no subject.
-      MissingWordError: a word has no vector, or a vector of length 0 where length 1 is wanted;
-        names the fact and the word.
+      MissingWordError: words have no vector, or a vector of length 0 where length 1 is wanted;
+        names them, and a fact of each.
 
     >>> vectors = WordVectors({"dog": 0, "run": 1}, np.array([[3, 4], [0, 2]], np.float32))
     >>> dog = targets([Fact("dog", "run")], vectors)
@@ -69,6 +69,7 @@ def targets(
     array([ True,  True, False])
     """
     _check(facts)
+    check(vectors, _first_facts(facts))
     present_Fx3 = np.array([[bool(word) for word in fact] for fact in facts])
     vectors_Fx3xD = np.zeros((*present_Fx3.shape, vectors.matrix.shape[1]), np.float32)
     for row, part in np.argwhere(present_Fx3):
@@ -76,12 +77,18 @@ def targets(
     return FactTargets(vectors_Fx3xD, present_Fx3)
 
 
+def _first_facts(facts: Sequence[Fact]) -> dict[str, str]:
+    """The first fact that each word is of."""
+    first: dict[str, str] = {}
+    for fact in facts:
+        for word in filter(None, fact):
+            first.setdefault(word, str(fact))
+    return first
+
+
 def _target(fact: Fact, word: str, vectors: WordVectors, unit_length: bool) -> np.ndarray:
     """The vector of one word of a fact, (D,)."""
-    try:
-        vector = lookup(vectors, word)
-    except MissingWordError as error:
-        raise MissingWordError(f"fact {fact}: {error}") from error
+    vector = lookup(vectors, word)
     length = np.linalg.norm(vector)
     if unit_length and not length:
         raise MissingWordError(

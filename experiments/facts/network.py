@@ -12,9 +12,6 @@ import mas_jax
 from experiments.facts.embeddings import FactTargets
 from experiments.networks import Accuracy, Batch, MultiHead, Network
 
-NUM_PARTS = 3
-"""Subject, predicate and object."""
-
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Facts:
@@ -34,10 +31,9 @@ class FactNetwork(Network):
     A linear layer from the trunk's features, brought to mean 0 and variance 1. Loss of a picture:
     Σ_part present · ‖F_part(x) − v_part‖², the squared distance to the vectors of its fact.
     Answered right is what lies nearest to its own fact. What `accuracy` measures is the retrieval
-    of pictures by facts: the mean average precision, as
-    `experiments.facts.retrieval.retrieval_map`, for each task and each fact among the task's own
-    pictures, and for all facts among all. Sources: Elhoseiny et al., AAAI 2017; Aljundi et al.,
-    ECCV 2018, section 5.2.
+    of pictures by facts: the mean average precision, as `average_precision`, for each task and each
+    fact among the task's own pictures, and for all facts among all. Sources: Elhoseiny et al.,
+    AAAI 2017; Aljundi et al., ECCV 2018, section 5.2.
 
     Attributes:
       facts: those that labels count; heads' rows are not used, since every output is all tasks'.

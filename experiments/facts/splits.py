@@ -9,47 +9,28 @@ from experiments.facts.types import Fact
 Tasks = tuple[tuple[int, ...], ...]
 
 
-def random_tasks(facts: Sequence[Fact], num_tasks: int, seed: int) -> Tasks:
-    """Cut facts into tasks at random.
+def adaptation_tasks(
+    facts: Sequence[Fact], subset: Collection[Fact], num_tasks: int, seed: int
+) -> Tasks:
+    """Cut facts into tasks at random, but for a subset, which is in the first task.
+
+    The subset is for the adaptation test of section 5.2, and empty elsewhere: importance comes
+    from the images of a few facts of the first task alone ("person playing sports", seven), and
+    their retrieval is followed as other tasks are learned.
 
     Args:
       facts: at least as many as tasks.
+      subset: facts of `facts`, no more than there is room for in the first task.
       num_tasks: at least 1; the paper's 2 and 4.
-      seed: at least 0; the same seed gives the same tasks.
+      seed: at least 0; decides which facts fill the first task up, and about the other tasks.
 
     Returns:
       For each task the rows of `facts` that are in it, rising. Each fact is in one task; sizes
       are equal, or the first tasks have one more.
 
     Raises:
-      ValueError: fewer facts than tasks, no tasks, or a negative seed.
-
-    >>> random_tasks([Fact(name) for name in "abcde"], 2, seed=0)
-    ((2, 3, 4), (0, 1))
-    """
-    return adaptation_tasks(facts, (), num_tasks, seed)
-
-
-def adaptation_tasks(
-    facts: Sequence[Fact], subset: Collection[Fact], num_tasks: int, seed: int
-) -> Tasks:
-    """Cut facts into tasks at random, but for a subset, which is in the first task.
-
-    For the adaptation test of section 5.2: importance comes from the images of a few facts of the
-    first task alone ("person playing sports", seven), and their retrieval is followed as other
-    tasks are learned.
-
-    Args:
-      facts: as for `random_tasks`.
-      subset: facts of `facts`, no more than there is room for in the first task.
-      num_tasks: as for `random_tasks`.
-      seed: decides which facts fill the first task up, and about the other tasks.
-
-    Returns:
-      As `random_tasks`.
-
-    Raises:
-      ValueError: as `random_tasks`; `subset` is too large, or has a fact that is not in `facts`.
+      ValueError: fewer facts than tasks, no tasks, a negative seed, or `subset` is too large or
+        has a fact that is not in `facts`.
 
     >>> facts = [Fact(name) for name in "abcdef"]
     >>> adaptation_tasks(facts, facts[4:], 2, seed=0)[0][1:]

@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,6 +11,7 @@ import numpy as np
 from experiments.data import folders
 from experiments.data.types import DataDamagedError, DataNotFoundError
 from experiments.facts import vector_files
+from experiments.names import first_few
 
 FOLDER = "word_vectors"
 PATTERNS = ("glove*.txt", "*.vec", "*.bin")
@@ -27,10 +28,12 @@ class WordVectors(NamedTuple):
     Attributes:
       rows: the row of each word.
       matrix: (V, D) float32, as in the files.
+      files: those that were read, which may have more words; for texts.
     """
 
     rows: dict[str, int]
     matrix: np.ndarray
+    files: tuple[Path, ...] = ()
 
 
 class MissingWordError(DataNotFoundError):
@@ -100,7 +103,7 @@ def read(
                     f"publication only in {path.parent}"
                 )
     matrix = np.stack([*found.values()]) if found else np.zeros((0, size), np.float32)
-    return WordVectors({word: row for row, word in enumerate(found)}, matrix)
+    return WordVectors({word: row for row, word in enumerate(found)}, matrix, tuple(files))
 
 
 def lookup(vectors: WordVectors, word: str) -> np.ndarray:
@@ -124,18 +127,43 @@ def lookup(vectors: WordVectors, word: str) -> np.ndarray:
     >>> lookup(vectors, "Guitar"), lookup(vectors, "play_guitar")
     (array([4., 2.], dtype=float32), array([2., 2.], dtype=float32))
     """
-    parts = [word] if _row(vectors, word) is not None else _parts(word)
-    found = [_row(vectors, part) for part in parts]
-    missing = [part for part, row in zip(parts, found, strict=True) if row is None] or [word]
-    rows = [row for row in found if row is not None]
-    if not rows or len(rows) < len(found):
-        within = f" (of {word!r})" if missing[0] != word else ""
+    check(vectors, {word: repr(word)})
+    found = (_row(vectors, part) for part in _asked(vectors, word))
+    return vectors.matrix[[row for row in found if row is not None]].mean(axis=0)
+
+
+def check(vectors: WordVectors, words: Mapping[str, str]) -> None:
+    """Raise MissingWordError, which names all of `words` without a vector, unless each has one.
+
+    Args:
+      vectors: as `read` returns them.
+      words: what is going to be asked of `lookup`, with what each is a word of, for the text.
+    """
+    missing = [
+        repr(part) + (f" (of {whole})" if whole != repr(part) else "")
+        for word, whole in words.items()
+        for part in _asked(vectors, word) or [word]
+        if _row(vectors, part) is None
+    ]
+    if missing:
         raise MissingWordError(
-            f"no word vector for {missing[0]!r}{within} among {len(vectors.rows)} words, as it is "
-            "written or in lower case; choose another word for it, or read vectors that have it:\n"
+            f"no word vector for {first_few(missing)} {_among(vectors)}, as written or in lower "
+            "case; choose other words, or read vectors that have these:\n"
             f"  {FETCH}"
         )
-    return vectors.matrix[rows].mean(axis=0)
+
+
+def _among(vectors: WordVectors) -> str:
+    """Where a word was looked for; `rows` may be only those of the words that were wanted."""
+    if not vectors.files:
+        return f"among {len(vectors.rows)} words"
+    sizes = (f"the {vector_files.num_words(path):,} of {path}" for path in vectors.files)
+    return f"among {' and '.join(sizes)}"
+
+
+def _asked(vectors: WordVectors, word: str) -> list[str]:
+    """What to look for: the word, or those that it is joined from."""
+    return [word] if _row(vectors, word) is not None else _parts(word)
 
 
 def _row(vectors: WordVectors, word: str) -> int | None:

@@ -4,6 +4,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from experiments.names import numbers_as_numbers
 from experiments.report.sections import Float64Array, Method, Section
 
 
@@ -26,10 +27,12 @@ class Bars(NamedTuple):
 
 
 def parameters(section: Section, method: Method | None = None) -> list[str]:
-    """The parameters with an Ω, in order, of one method or of any in the section."""
+    """The parameters with an Ω, of one method or of any in the section: conv2 before conv10."""
     methods = section.finished if method is None else (method,)
     records = [record for method in methods for record in method.result.seeds]
-    return list(dict.fromkeys(name for record in records for name in record.importance))
+    return sorted(
+        {name for record in records for name in record.importance}, key=numbers_as_numbers
+    )
 
 
 def importance_bars(method: Method, parameter: str) -> Bars:

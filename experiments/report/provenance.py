@@ -110,7 +110,8 @@ def _seeds(method: Method) -> str:
     finished = ", ".join(seeds) or "none finished"
     unfinished = ", ".join(map(str, method.unfinished))
     left_out = [
-        f"; {count} pictures of {task} could not be read and were left out"
+        f"; left out {count} {'picture' if count == 1 else 'pictures'} of {task} that could not be "
+        "read"
         for task, count in zip(method.result.tasks, method.result.skipped, strict=False)
         if count
     ]

@@ -37,8 +37,7 @@ def _maxima(images: jax.Array, window: int, axis: int) -> jax.Array:
     """Maxima over windows along one axis, 2 apart.
 
     Of slices, not by `reduce_window`, whose gradient takes XLA 7 to 10 times as long on a CPU.
-    Where two are
-    equal they share the gradient, which elsewhere goes to one of them.
+    Where two are equal they share the gradient, which elsewhere goes to one of them.
     """
     reach = (images.shape[axis] - window) // 2 * 2 + 1
     slices = (jax.lax.slice_in_dim(images, i, i + reach, 2, axis) for i in range(window))

@@ -124,7 +124,35 @@ class PublishedBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
             {name: label for split in splits for name, label in tables[split].items()}
             for splits in self.parts.values()
         )
-        check_classes(f"{self.title} in {self.source}", train, test)
+        self.check_classes(f"{self.title} in {self.source}", train, test)
+
+    def check_classes(
+        self, where: str, train: Mapping[str, int], test: Mapping[str, int], *, skipped: int = 0
+    ) -> None:
+        """Raise DataDamagedError where a class is in the test data, but not in the training data.
+
+        Args:
+          where: what the two are parts of.
+          train: labels by the pictures' names.
+          test: the same.
+          skipped: how many pictures were left out because they cannot be read.
+        """
+        if unknown := sorted(set(test.values()) - set(train.values())):
+            example = next(name for name, label in test.items() if label == unknown[0])
+            left_out = f" ({skipped} could not be read)" if skipped else ""
+            raise DataDamagedError(
+                f"{where} has test pictures, but no training pictures{left_out}, of {len(unknown)} "
+                f"of its classes: one is {self.class_name(unknown[0])}, which {example} is of. "
+                f"{self.remedy()}"
+            )
+
+    def class_name(self, label: int) -> str:
+        """What a class is called, for a text."""
+        return f"class {label}"
+
+    def remedy(self) -> str:
+        """What to do where a class has no training pictures, for a text."""
+        return "Fetch it again"
 
     def _names(self) -> str:
         """The files, for a text."""
@@ -168,26 +196,6 @@ def load(
         Examples(arrays[f"{part}_images"], arrays[f"{part}_labels"]) for part in ("train", "test")
     )
     return PictureSplits(train, test, tuple(arrays["skipped"].tolist()))
-
-
-def check_classes(
-    where: str, train: Mapping[str, int], test: Mapping[str, int], *, skipped: int = 0
-) -> None:
-    """Raise DataDamagedError where a class is in the test data, but not in the training data.
-
-    Args:
-      where: what the two are parts of.
-      train: labels by the pictures' names.
-      test: the same.
-      skipped: how many pictures were left out because they cannot be read.
-    """
-    if unknown := sorted(set(test.values()) - set(train.values())):
-        example = next(name for name, label in test.items() if label == unknown[0])
-        left_out = f" ({skipped} pictures could not be read)" if skipped else ""
-        raise DataDamagedError(
-            f"{where} has test pictures, but no training pictures{left_out}, of {len(unknown)} of "
-            f"its classes: one is class {unknown[0]}, which {example} is of. Fetch it again"
-        )
 
 
 def _prepared(builder_class: type[PublishedBuilder], root: Path, source: Path) -> PublishedBuilder:
@@ -253,7 +261,7 @@ def _decode(builder: PublishedBuilder, side: int, *, skip_damaged: bool) -> dict
         arrays[f"{part}_images"] = decoded.pixels
         arrays[f"{part}_labels"] = np.array([label for _, label in readable], np.int32)
         skipped += [name.removesuffix(where) for name in decoded.skipped]
-    check_classes(builder.title, labels["train"], labels["test"], skipped=len(skipped))
+    builder.check_classes(builder.title, labels["train"], labels["test"], skipped=len(skipped))
     return {**arrays, "skipped": np.array(skipped, str)}
 
 

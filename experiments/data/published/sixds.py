@@ -1,6 +1,7 @@
 """6DS: pictures of facts <subject, predicate, object>, from a table that the user makes."""
 
 import csv
+import functools
 import hashlib
 import io
 import os
@@ -10,7 +11,7 @@ from typing import NamedTuple
 
 import tensorflow_datasets as tfds
 
-from experiments.data import folders
+from experiments.data import archives, folders
 from experiments.data.published import builder, contents
 from experiments.data.types import DataDamagedError, DataNotFoundError, PictureSplits
 
@@ -63,6 +64,17 @@ class SixDs(builder.PublishedBuilder, skip_registration=True):
             split: builder.Part(table, self._pictures(table)) for split, table in tables.items()
         }
 
+    def class_name(self, label: int) -> str:
+        """The fact itself."""
+        return f"<{', '.join(filter(None, _facts(_rows(self.source))[label]))}>"
+
+    def remedy(self) -> str:
+        """There is nothing to fetch."""
+        return (
+            f"Give it a training picture in {self.source / TABLE}, or take its test pictures out "
+            "of that table"
+        )
+
     def _pictures(self, names: Iterable[str]) -> Iterator[tuple[str, bytes]]:
         """Those of `names` that are there."""
         for name in names:
@@ -102,19 +114,50 @@ def load_facts(
       DataDamagedError: the table is not as above, lists a file twice or one that is not there, a
         fact has test pictures only, or a picture cannot be read.
     """
-    source = folders.data_folder(data_dir) / builder_class.folder
-    facts = _facts(_rows(source))
-    # A user makes the table, and may make another.
-    edition = f"sixds-{hashlib.sha256(_content(source)).hexdigest()[:16]}"
+    facts = _facts(_rows(folders.data_folder(data_dir) / builder_class.folder))
+    # A user makes table and pictures, and may make others.
+    edition = f"sixds-{facts_digest(data_dir, builder_class=builder_class)[:16]}"
     splits = builder.load(
         builder_class, data_dir, side=side, skip_damaged=skip_damaged, edition=edition
     )
     return Facts(splits, facts)
 
 
-def facts_table(data_dir: str | os.PathLike[str] | None = None) -> Path:
-    """Where the table of facts is looked for."""
-    return folders.data_folder(data_dir) / SixDs.folder / TABLE
+def facts_digest(
+    data_dir: str | os.PathLike[str] | None = None, *, builder_class: type[SixDs] = SixDs
+) -> str:
+    """The sha256 of 6DS's table and of the names and contents of all pictures that it lists.
+
+    Of contents, though reading 28,624 pictures takes seconds, and not of sizes and times: a copy of
+    the folder on another machine is the same data, with other times; a picture that was repaired
+    may have the same ones. In a process each is read once for this, until it changes.
+
+    Args:
+      data_dir: as `load_facts`.
+      builder_class: as `load_facts`.
+
+    Raises:
+      DataNotFoundError, DataDamagedError: as `load_facts`, for the table and pictures that are not
+        there.
+    """
+    source = folders.data_folder(data_dir) / builder_class.folder
+    rows, pictures = _rows(source), source / PICTURES
+    if missing := sorted(row.file for row in rows if not (pictures / row.file).is_file()):
+        raise DataDamagedError(
+            f"6DS: {missing[0]} is listed in {source / TABLE}, but not in {pictures} "
+            f"({len(missing)} such); put it there, or take its line out of the table"
+        )
+    whole = hashlib.sha256(_content(source))
+    for row in rows:
+        seen = (pictures / row.file).stat()
+        digest = _digest(pictures / row.file, seen.st_size, seen.st_mtime_ns)
+        whole.update(f"{row.file}\0{digest}\n".encode())
+    return whole.hexdigest()
+
+
+@functools.cache
+def _digest(path: Path, _size: int, _changed: int) -> str:
+    return archives.digest(path)
 
 
 def _content(source: Path) -> bytes:
