@@ -131,6 +131,15 @@ def test_facts_are_shown_per_task_and_over_all(tmp_path: Path) -> None:
     assert text.endswith("Not run: facts_4.")
 
 
+def test_facts_over_all_are_not_shown_of_records_from_before_they_were_kept(
+    tmp_path: Path,
+) -> None:
+    old = SeedRecord(seed=0, accuracy=((0.5, 0.1), (0.3, 0.6)))
+    keep(tmp_path / "facts_2" / "mas", ("T1", "T2"), old, dataclasses.replace(old, overall=(0, 1)))
+    text = fact_tables.compared(tmp_path)
+    assert row(text, "mas")[1:4] == ["0.300 ± 0.000", "0.600 ± 0.000", "–"]
+
+
 def test_the_subset_is_followed_along_the_sequence(tmp_path: Path) -> None:
     sports = [fact in SPORTS for fact in STANFORD40.values()]
     assert sum(sports) == 7

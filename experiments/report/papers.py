@@ -102,8 +102,9 @@ def papers_tables(printed: Printed) -> Markup:
     parts = []
     for block in blocks:
         if grid := _grid(block):
-            of = f", table {next(numbers)} of {count}" if count > 1 else ""
-            parts.append(_table(f"{printed.name} in the paper's layout{of}", grid))
+            # Of several, those below the first may be of ours alone.
+            which = f", table {next(numbers)} of {count}" if count > 1 else " in the paper's layout"
+            parts.append(_table(f"{printed.name}{which}", grid))
         else:
             parts.append(element("p", block, class_="note"))
     return join(parts)
