@@ -33,7 +33,7 @@ from experiments.methods import METHODS
 from experiments.names import first_few
 from experiments.progress import Display
 from experiments.registry import EXPERIMENTS, GROUPS, find, name_of
-from experiments.report import write_report
+from experiments.report import Source, write_report
 from experiments.results import Result
 from mas_jax import MasJaxError
 
@@ -123,7 +123,8 @@ def _execute(command: Any, session: Session) -> None:
                 session.console.print(f"[bold]{name}[/]")
                 session.console.print(Padding(text, (0, 0, 1, 4)))
         case Report(directory, out):
-            session.console.print(f"report: {write_report(directory, out)}", soft_wrap=True)
+            path = write_report(directory, out, _tables_of_the_paper())
+            session.console.print(f"report: {path}", soft_wrap=True)
         case Table(directory):
             found = results.read_all(directory, tuple(METHODS))
             for name, of_experiment in itertools.groupby(found, key=lambda r: r.experiment):
@@ -141,6 +142,13 @@ def _execute(command: Any, session: Session) -> None:
             _compare(command, session)
         case Tune():
             _tune(command, session)
+
+
+def _tables_of_the_paper() -> list[Source]:
+    """Whatever has a table in the paper's layout."""
+    groups = [Source(name, entry.members, entry.table) for name, entry in GROUPS.items()]
+    single = [(name, entry.table) for name, entry in EXPERIMENTS.items()]
+    return [*groups, *(Source(name, (), table) for name, table in single if table is not None)]
 
 
 class Plan(NamedTuple):

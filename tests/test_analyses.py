@@ -114,6 +114,13 @@ def test_a_method_of_the_adaptation_table_that_was_not_run_is_left_empty(tmp_pat
     ]  # fmt: skip
 
 
+def test_adaptation_without_the_accuracy_of_classes_says_how_to_have_it(tmp_path: Path) -> None:
+    record = SeedRecord(seed=0, accuracy=((0.5,) * 3,) * 3)
+    keep(tmp_path / "mas", ("a", "b", "c"), record, experiment="adaptation")
+    with pytest.raises(ValueError, match=r"adaptation, mas, has no .* with --class-accuracy"):
+        adaptation.compared(tmp_path)
+
+
 def test_a_folder_without_the_runs_is_said_to_be_one(tmp_path: Path) -> None:
     with pytest.raises(SystemExit, match=r"No such file .*mas.* Wanted what `python -m experim"):
         print_table(alpha_order.compared, tmp_path)

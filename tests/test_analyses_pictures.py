@@ -36,7 +36,7 @@ def test_two_tasks_are_shown_as_in_the_papers_table(tmp_path: Path) -> None:
     keep(tmp_path / "flowers_birds" / "mas", ("Flowers-17", "CUB-10"), *seeds)
     keep(tmp_path / "flowers_birds" / "alpha", ("Flowers-17", "CUB-10"), *seeds)
     keep(tmp_path / "flowers_scenes" / "mas", ("Flowers-17", "Scene-15"), *seeds)
-    text = two_tasks.compared(tmp_path)
+    text, forgotten, not_run = two_tasks.compared(tmp_path).split("\n\n")
     assert row(text, "method") == [
         "method", "Flowers-17 → CUB-10", "paper: Flower → Birds", "Flowers-17 → Scene-15",
         "paper: Flower → Scenes",
@@ -48,7 +48,26 @@ def test_two_tasks_are_shown_as_in_the_papers_table(tmp_path: Path) -> None:
     assert row(text, "alpha")[1:] == [ours, "–", "–", "–"]
     assert row(text, "imm_mean")[1:] == row(text, "imm_mode")[1:]
     assert row(text, "imm_mode")[2] == "75.68 (−2.4) / 48.32"
-    assert text.endswith("\n\nNot run: birds_scenes, scenes_birds.")
+    # Both seeds lose 0.05. Below are the methods that were run, and no others.
+    assert [row(line, line.split()[1]) for line in forgotten.splitlines()[2:]] == [
+        ["mas", "5.0 ± 0.0", "5.0 ± 0.0"], ["alpha", "5.0 ± 0.0", "–"],
+    ]  # fmt: skip
+    assert not_run == "Not run: birds_scenes, scenes_birds."
+
+
+def test_what_two_tasks_forget_has_an_interval_over_seeds(tmp_path: Path) -> None:
+    # 0.02 and 0.04 lost: the half-width of two is t(0.975; 1) 0.02 / 2 = 12.706 · 0.01.
+    lost = [SeedRecord(seed=s, accuracy=((0.8, 0.1), (0.78 - s / 50, 0.6))) for s in (0, 1)]
+    gained = SeedRecord(seed=0, accuracy=((0.8, 0.1), (0.83, 0.6)))
+    keep(tmp_path / "birds_scenes" / "si", ("CUB-10", "Scene-15"), *lost)
+    keep(tmp_path / "birds_scenes" / "mas", ("CUB-10", "Scene-15"), gained)
+    keep(tmp_path / "scenes_birds" / "si", ("Scene-15", "CUB-10"), gained, *lost[1:], UNFINISHED)
+    text = two_tasks.compared(tmp_path).split("\n\n")[1]
+    heads = ["forgetting, points", "CUB-10 → Scene-15", "Scene-15 → CUB-10"]
+    assert row(text, "forgetting, points") == heads
+    # −0.03 and 0.04: 0.5 ± 12.706 · 3.5. One seed alone has no interval.
+    assert row(text, "si")[1:] == ["3.0 ± 12.7", "0.5 ± 44.5"]
+    assert row(text, "mas")[1:] == ["−3.0", "–"]
 
 
 EIGHT: dict[str, Any] = {
@@ -112,6 +131,15 @@ def test_facts_are_shown_per_task_and_over_all(tmp_path: Path) -> None:
     assert text.endswith("Not run: facts_4.")
 
 
+def test_facts_over_all_are_not_shown_of_records_from_before_they_were_kept(
+    tmp_path: Path,
+) -> None:
+    old = SeedRecord(seed=0, accuracy=((0.5, 0.1), (0.3, 0.6)))
+    keep(tmp_path / "facts_2" / "mas", ("T1", "T2"), old, dataclasses.replace(old, overall=(0, 1)))
+    text = fact_tables.compared(tmp_path)
+    assert row(text, "mas")[1:4] == ["0.300 ± 0.000", "0.600 ± 0.000", "–"]
+
+
 def test_the_subset_is_followed_along_the_sequence(tmp_path: Path) -> None:
     sports = [fact in SPORTS for fact in STANFORD40.values()]
     assert sum(sports) == 7
@@ -145,6 +173,7 @@ def test_a_method_without_a_finished_seed_is_one_that_was_not_run(tmp_path: Path
     for folder in (tmp_path / "flowers_birds", tmp_path / "facts_2", tmp_path / "eight"):
         keep(folder / "si", ("a", "b"), record)
         keep(folder / "mas", ("a", "b"), UNFINISHED)
+    assert rows(two_tasks.compared(tmp_path).rsplit("\n\n", 1)[0], "si")[1] == ["20.0"]
     assert row(two_tasks.compared(tmp_path), "mas")[1] == "–"
     assert row(fact_tables.compared(tmp_path), "mas")[1:4] == ["–"] * 3
     assert rows(eight_tasks.compared(tmp_path / "eight"), "mas")[0] == ["–"] * 2

@@ -3,9 +3,6 @@
     python -m experiments.analyses.adaptation experiments/recorded/adaptation
 
 of the runs of `adaptation`, or of `flowers_adaptation`.
-
-For each class: how much of it, and of the rest of its task, is forgotten by the end, with
-importance from that class alone and from all, and the accuracy of the later tasks.
 """
 
 from pathlib import Path
@@ -53,7 +50,12 @@ ASKED = {
 
 
 def compared(folder: Path) -> str:
-    """The comparison as a Markdown table, in percent and points."""
+    """What is kept when importance is measured on one class alone, in percent and points.
+
+    For each class: how much of it, and of the rest of its task, is forgotten by the end, with
+    importance from that class alone and from all, and the accuracy of the later tasks; mean ± 95 %
+    interval over seeds.
+    """
     runs = finished_runs(folder)
     first = next(iter(runs.values()))
     if first.experiment not in ASKED:
@@ -85,6 +87,11 @@ def compared(folder: Path) -> str:
 def _cells(result: Result, kept: int, num_classes: int) -> list[str]:
     """Mean and interval over seeds of what a row shows."""
     records = results.finished(result)
+    if not all(record.class_accuracy for record in records):
+        raise ValueError(
+            f"{result.experiment}, {result.method}, has no accuracy of each class after each task; "
+            "run it with --class-accuracy"
+        )
     of_class_SxTxC = np.array([record.class_accuracy for record in records])
     accuracy_SxT = np.array([record.accuracy[-1] for record in records])
     lost_SxC = of_class_SxTxC[:, 0, :num_classes] - of_class_SxTxC[:, -1, :num_classes]

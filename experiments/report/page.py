@@ -2,11 +2,12 @@
 
 import base64
 import inspect
+import itertools
 import textwrap
 from collections.abc import Sequence
 
 from experiments.measures import MAP, Measure
-from experiments.report import provenance, tables
+from experiments.report import papers, provenance, tables
 from experiments.report.markup import Markup, element, join
 from experiments.report.memory import memory_table
 from experiments.report.pairs import Pairs, pairs_table
@@ -45,6 +46,7 @@ def page(
     drawn: Sequence[tuple[Section, SectionPictures | None]],
     pairs: Sequence[tuple[Pairs, Picture | None]] = (),
     projections: Sequence[tuple[Projections, Picture | None]] = (),
+    printed: Sequence[papers.Printed] = (),
 ) -> str:
     """The whole page as HTML.
 
@@ -52,9 +54,12 @@ def page(
       drawn: the sections, each with its pictures (None where no seed has finished).
       pairs: importances against each other, each with its picture.
       projections: facts before and after other tasks, likewise.
+      printed: tables in the paper's layout, of experiments among `drawn` and of groups of them.
     """
+    groups = [each for each in printed if not each.tasks]
     names = [found.experiment for found, _ in (*drawn, *pairs, *projections)]
     title = "Tasks in sequence: " + ", ".join(dict.fromkeys(names))
+    numbers = itertools.count(1)
     head = element(
         "head",
         element("meta", charset="utf-8"),
@@ -68,6 +73,7 @@ def page(
         "body",
         _header(
             [
+                *map(papers.heading, groups),
                 *(_heading(section) for section, _ in drawn),
                 *(_pairs_heading(found) for found, _ in pairs),
                 *(_projections_heading(found) for found, _ in projections),
@@ -75,12 +81,10 @@ def page(
         ),
         element(
             "main",
-            [_section(n, section, pictures) for n, (section, pictures) in enumerate(drawn, 1)],
-            [_pairs_section(n, *of_file) for n, of_file in enumerate(pairs, len(drawn) + 1)],
-            [
-                _projections_section(n, *of_file)
-                for n, of_file in enumerate(projections, len(drawn) + len(pairs) + 1)
-            ],
+            [_group_section(next(numbers), group) for group in groups],
+            [_section(next(numbers), *of_section, printed) for of_section in drawn],
+            [_pairs_section(next(numbers), *of_file) for of_file in pairs],
+            [_projections_section(next(numbers), *of_file) for of_file in projections],
         ),
     )
     return "<!doctype html>\n" + element("html", head, "\n", body, lang="en") + "\n"
@@ -106,13 +110,41 @@ def _header(headings: Sequence[str]) -> Markup:
     )
 
 
-def _section(number: int, section: Section, pictures: SectionPictures | None) -> Markup:
-    """One experiment."""
+def _group_section(number: int, group: papers.Printed) -> Markup:
+    """The table of a group of experiments, each of which has a section too."""
+    return element(
+        "section",
+        element("h2", papers.heading(group), id=f"experiment-{number}"),
+        _as_printed(group),
+        aria_labelledby=f"experiment-{number}",
+    )
+
+
+def _as_printed(printed: papers.Printed) -> Markup:
+    """How tables in the paper's layout are read, whose their numbers are, and the tables."""
+    return join(
+        [
+            _description(printed.reading),
+            element("p", papers.whose(printed), class_="note"),
+            papers.papers_tables(printed),
+        ]
+    )
+
+
+def _section(
+    number: int,
+    section: Section,
+    pictures: SectionPictures | None,
+    printed: Sequence[papers.Printed],
+) -> Markup:
+    """One experiment; its tables in the paper's layout, if it has any, are among `printed`."""
+    own = papers.own_of(printed, section.experiment, section.tasks)
     return element(
         "section",
         element("h2", _heading(section), id=f"experiment-{number}"),
         _description(section.description),
         element("p", element("strong", "Tasks, in order: "), " → ".join(section.tasks)),
+        [(element("h3", papers.heading(each)), _as_printed(each)) for each in own],
         _outcome(section, pictures),
         _how_it_was_made(section),
         aria_labelledby=f"experiment-{number}",

@@ -111,6 +111,7 @@ figcaption { margin-top: 0.5rem; max-width: 72ch; overflow-wrap: anywhere; }
   .scroll { overflow: visible; }
   table { font-size: 8pt; }
   th, td { padding: 0.25rem 0.4rem; }
+  table.numbers td { white-space: normal; }
   tbody th { position: static; }
   .side-by-side { grid-template-columns: repeat(3, 1fr); }
   .side-by-side img { min-width: 0; }
