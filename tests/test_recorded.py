@@ -55,9 +55,9 @@ def test_the_readme_shows_every_methods_recorded_numbers(experiment: str) -> Non
     assert tables.as_markdown(found) in README
 
 
-def test_the_readme_shows_what_strength_does_to_scenes_then_birds() -> None:
-    found = results.read_all(FOLDER / "scenes_birds_strengths")
-    assert tables.as_markdown(found) in README
+@pytest.mark.parametrize("name", ["scenes_birds_strengths", "flowers_birds_longer"])
+def test_the_readme_shows_other_settings_of_two_tasks(name: str) -> None:
+    assert tables.as_markdown(results.read_all(FOLDER / name, tuple(METHODS))) in README
 
 
 @pytest.mark.parametrize("experiment", SEEDS)
