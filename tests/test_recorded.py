@@ -55,8 +55,10 @@ def test_the_readme_shows_every_methods_recorded_numbers(experiment: str) -> Non
     assert tables.as_markdown(found) in README
 
 
-@pytest.mark.parametrize("name", ["scenes_birds_strengths", "flowers_birds_longer"])
-def test_the_readme_shows_other_settings_of_two_tasks(name: str) -> None:
+@pytest.mark.parametrize(
+    "name", ["scenes_birds_strengths", "flowers_birds_longer", "eight_objects_middle_view"]
+)
+def test_the_readme_shows_photographs_with_other_settings(name: str) -> None:
     assert tables.as_markdown(results.read_all(FOLDER / name, tuple(METHODS))) in README
 
 
