@@ -23,7 +23,7 @@ TWO = """Claim: as in the paper's Table 1, MAS forgets least of all, and l-MAS l
     fine-tuning. Run time: half a minute to a minute of one core for each method and seed, beside
     compiling; mas_vector, a backward pass for each output, takes ten."""
 EIGHT = """Claim: as in the paper, MAS forgets least of all methods, 0.49 %, and is 2 % above SI on
-    average. Run time: five to ten minutes of one core for each method and seed."""
+    average. Run time: three to five minutes of one core for each method and seed."""
 PUBLISHED = """The paper's data, network, optimizer, batch and passes, and its λ for MAS and l-MAS;
     the learning rate is a guess. Run time: it was not run here, and wants an accelerator: pictures
     are kept at 256 pixels, and all tasks filled up to the largest on the device, so that SVHN's

@@ -56,7 +56,13 @@ def test_the_readme_shows_every_methods_recorded_numbers(experiment: str) -> Non
 
 
 @pytest.mark.parametrize(
-    "name", ["scenes_birds_strengths", "flowers_birds_longer", "eight_objects_middle_view"]
+    "name",
+    [
+        "scenes_birds_strengths",
+        "flowers_birds_longer",
+        "eight_objects_middle_view",
+        "eight_objects_default",
+    ],
 )
 def test_the_readme_shows_photographs_with_other_settings(name: str) -> None:
     assert tables.as_markdown(results.read_all(FOLDER / name, tuple(METHODS))) in README
