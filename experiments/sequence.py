@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeGuard
 
 import jax
-import numpy as np
 
 from experiments import bookmark as bookmarks
 from experiments import checkpoint, devices, preemption
+from experiments.account import Measured, bytes_held, evaluate, histograms
 from experiments.bookmark import Bookmark
 from experiments.learning import Epoch, Report, Start, Trained, train
 from experiments.methods import Stage
-from experiments.results import SeedRecord, histogram
+from experiments.results import SeedRecord
 from experiments.search import search
 from experiments.setup import Setup
 from experiments.training import Rates, Recorded
@@ -107,7 +107,7 @@ def _begin(
         if _is_shared(first, setup, 0):
             untrained = _stored(first)[2].untrained
         else:
-            untrained = _evaluate(setup, params).per_task
+            untrained = evaluate(setup, params).per_task
         record = SeedRecord(seed=seed, untrained=untrained)
         return State(params, init_optimizer(params), None), record
     params, memory, leaves = devices.replicated(
@@ -158,14 +158,6 @@ def _save(setup: Setup, folder: Path, stage: Stage, state: State, record: SeedRe
 
     devices.from_first(write)
     return record
-
-
-class Measured(NamedTuple):
-    """What a network can do, in plain numbers."""
-
-    per_task: tuple[float, ...]
-    per_class: tuple[float, ...]
-    overall: float
 
 
 class LearnedTask(NamedTuple):
@@ -296,7 +288,7 @@ def _consolidate(
     stage.bookmark.turn_to("importance")
     memory = jax.block_until_ready(setup.method.end_task(memory, stage))
     importance_seconds, consolidated = stage.bookmark.elapsed(), time.perf_counter()
-    measured = learned.measured or _evaluate(setup, setup.method.deployed(memory, stage.params))
+    measured = learned.measured or evaluate(setup, setup.method.deployed(memory, stage.params))
     seconds = {
         "training": learned.seconds,
         "importance": importance_seconds,
@@ -310,50 +302,10 @@ def _consolidate(
         class_accuracy=(*record.class_accuracy, *of_class),
         loss=(*record.loss, learned.losses),
         seconds=(*record.seconds, seconds),
-        memory=(*record.memory, _bytes(setup, stage, memory, learned.recorded)),
+        memory=(*record.memory, bytes_held(setup, stage, memory, learned.recorded)),
         chosen=(*record.chosen, *learned.chosen),
-        importance=_histograms(setup.method.importance(memory)),
+        importance=histograms(setup.method.importance(memory)),
     )
-
-
-def _bytes(setup: Setup, stage: Stage, memory: Any, recorded: Recorded) -> dict[str, int]:
-    """What the arrays at a task hold: the network, what is kept, what was held while training."""
-    needed_next = [j for j in setup.method.training_tasks(stage.task + 1) if j <= stage.task]
-    # EBLL's encoders, which its loss takes from the memory, are counted there.
-    in_memory = {id(leaf) for leaf in jax.tree.leaves(memory)}
-    held = [leaf for leaf in jax.tree.leaves(recorded) if id(leaf) not in in_memory]
-    held += jax.tree.leaves(setup.method.held(stage.opt_state))
-    return {
-        "parameters": _size(stage.params),
-        "kept": _size(memory) + sum(setup.data_bytes[j] for j in needed_next),
-        "training": _size(held),
-    }
-
-
-def _size(tree: Any) -> int:
-    """Bytes of the arrays in a tree."""
-    return sum(leaf.nbytes for leaf in jax.tree.leaves(tree) if hasattr(leaf, "nbytes"))
-
-
-def _evaluate(setup: Setup, params: Any) -> Measured:
-    """The accuracy on every task, on every class and on all."""
-    accuracy = setup.learner.accuracy(params, setup.evaluation)
-    per_task, per_class, overall = (np.asarray(values).tolist() for values in accuracy)
-    if np.isnan(per_task).any():
-        raise FloatingPointError(
-            "the network's outputs are not finite on the examples it is evaluated on: its training "
-            "diverged. Lower --learning-rate or the method's strength"
-        )
-    return Measured(tuple(per_task), tuple(per_class), overall)
-
-
-def _histograms(importance: Any) -> dict[str, dict[str, Any]]:
-    """One histogram per anchored parameter, by its path."""
-    leaves = jax.tree_util.tree_flatten_with_path(importance)[0]
-    return {
-        jax.tree_util.keystr(path, simple=True, separator="/"): histogram(leaf)
-        for path, leaf in leaves
-    }
 
 
 def _timed(record: SeedRecord, **seconds: float) -> SeedRecord:
