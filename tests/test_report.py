@@ -8,6 +8,7 @@ import json
 import re
 import shutil
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,14 @@ from experiments.report.pictures import render
 from experiments.results import Result, SeedRecord
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
+
+
+def needs_browser(test: Callable) -> Callable:
+    """Mark a test that opens a page, and skip it where there is no browser."""
+    reason = "neither chromium nor google-chrome is on the PATH"
+    return pytest.mark.browser(pytest.mark.skipif(CHROMIUM is None, reason=reason)(test))
+
+
 HOSTILE = "<script>alert('1')</script>\"&<img src=x onerror=y> $\\frac$ _a"
 KERNEL = "trunk/hidden_0/kernel"
 
@@ -499,8 +508,7 @@ def test_markup_escapes_text_and_attributes() -> None:
     assert made == '<p title="&quot;&lt;" class="a">&lt;i&gt;<b>&amp;</b>x</p>'
 
 
-@pytest.mark.browser
-@pytest.mark.skipif(CHROMIUM is None, reason="neither chromium nor google-chrome is on the PATH")
+@needs_browser
 def test_a_browser_shows_every_picture_and_complains_of_nothing(
     written: Path, tmp_path: Path
 ) -> None:
@@ -546,6 +554,21 @@ onload = () => {
   document.body.replaceChildren(shown);
 };
 """
+
+
+def in_frames(source: str, widths: tuple[int, ...], tmp_path: Path) -> list[dict[str, Any]]:
+    """What a browser measures of a page in frames of these widths."""
+    frames = "".join(
+        f'<iframe srcdoc="{html.escape(source)}" style="width: {width}px; height: 2000px; '
+        'border: 0"></iframe>'
+        for width in widths
+    )
+    around = tmp_path / "around.html"
+    around.write_text(f"<!doctype html><body>{frames}<script>{MEASURE}</script></body>")
+    log = browse(around, tmp_path / "profile", "--dump-dom", "--window-size=1400,4200")
+    found = re.search(r"<pre>(.*?)</pre>", log.stdout)
+    assert found is not None
+    return json.loads(found[1])
 
 
 def browse(page: Path, profile: Path, *options: str) -> subprocess.CompletedProcess[str]:

@@ -1,8 +1,6 @@
 """The report about many methods: tables that stay readable, panels per method, memory."""
 
 import dataclasses
-import html
-import json
 import re
 from pathlib import Path
 from typing import Any
@@ -18,12 +16,11 @@ from experiments.report.pictures import section_pictures
 from experiments.report.tables import results_table, zeros_table
 from experiments.results import Result, SeedRecord, histogram
 from tests.test_report import (
-    CHROMIUM,
     KERNEL,
-    MEASURE,
     Page,
-    browse,
+    in_frames,
     make_result,
+    needs_browser,
     only_section,
     words,
     write_results,
@@ -288,22 +285,11 @@ def test_pictures_of_many_methods_have_the_same_bytes_again(written: Path, tmp_p
         assert (again.parent / path.name).read_bytes() == path.read_bytes()
 
 
-@pytest.mark.browser
-@pytest.mark.skipif(CHROMIUM is None, reason="neither chromium nor google-chrome is on the PATH")
+@needs_browser
 def test_a_page_about_many_methods_does_not_scroll_sideways(written: Path, tmp_path: Path) -> None:
     # All details open, as they hold the widest tables.
     source = written.read_text(encoding="utf-8").replace("<details>", "<details open>")
-    frames = "".join(
-        f'<iframe srcdoc="{html.escape(source)}" style="width: {width}px; height: 2000px; '
-        'border: 0"></iframe>'
-        for width in (1200, 390)
-    )
-    around = tmp_path / "around.html"
-    around.write_text(f"<!doctype html><body>{frames}<script>{MEASURE}</script></body>")
-    log = browse(around, tmp_path / "profile", "--dump-dom", "--window-size=1400,4200")
-    found = re.search(r"<pre>(.*?)</pre>", log.stdout)
-    assert found is not None
-    measured = json.loads(found[1])
+    measured = in_frames(source, (1200, 390), tmp_path)
     assert [frame["viewport"] for frame in measured] == [1200, 390]
     assert [frame["page"] for frame in measured] == [1200, 390]
 

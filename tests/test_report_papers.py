@@ -1,8 +1,6 @@
 """The report's tables in the paper's layout: where they stand, what they say, that they fit."""
 
 import dataclasses
-import html
-import json
 import re
 from pathlib import Path
 
@@ -15,7 +13,7 @@ from experiments.report.page import page as html_page
 from experiments.report.papers import Printed
 from experiments.report.sections import sections
 from experiments.results import Result, SeedRecord
-from tests.test_report import CHROMIUM, HOSTILE, MEASURE, Page, browse, make_result
+from tests.test_report import HOSTILE, Page, in_frames, make_result, needs_browser
 
 
 def keep(folder: Path, result: Result) -> Path:
@@ -183,20 +181,10 @@ def test_a_written_report_has_the_tables(tmp_path: Path) -> None:
     assert {path.name[:2] for path in (tmp_path / "out").glob("*.png")} == {"2-"}
 
 
-@pytest.mark.browser
-@pytest.mark.skipif(CHROMIUM is None, reason="neither chromium nor google-chrome is on the PATH")
+@needs_browser
 def test_a_wide_table_scrolls_in_its_box_on_a_phone(tmp_path: Path) -> None:
     heads = ["method", *(f"paper: Sequence {n} → Sequence {n + 1}" for n in range(12))]
     text = table(heads, [["mas", *["53.24 (−0.4) / 55.00"] * 12]])
-    source = html.escape(source_of(of_text(text, name="pair")))
-    frames = "".join(
-        f'<iframe srcdoc="{source}" style="width: {width}px; height: 900px; border: 0"></iframe>'
-        for width in (1200, 400)
-    )
-    around = tmp_path / "around.html"
-    around.write_text(f"<!doctype html><body>{frames}<script>{MEASURE}</script></body>")
-    log = browse(around, tmp_path / "profile", "--dump-dom", "--window-size=1400,2000")
-    found = re.search(r"<pre>(.*?)</pre>", log.stdout)
-    assert found is not None
-    widths = [(frame["viewport"], frame["page"]) for frame in json.loads(found[1])]
+    measured = in_frames(source_of(of_text(text, name="pair")), (1200, 400), tmp_path)
+    widths = [(frame["viewport"], frame["page"]) for frame in measured]
     assert widths == [(1200, 1200), (400, 400)]
