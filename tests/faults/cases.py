@@ -14,10 +14,9 @@ from typing import Any
 
 from mas_jax import AnchorStore, MasJaxError
 from tests.faults import shim, stores
+from tests.faults.made import ROOT
 from tests.faults.shim import Mode
 from tests.faults.stores import OPERATIONS, Operation
-
-ROOT = pathlib.Path(__file__).parents[2]
 
 
 @dataclasses.dataclass(frozen=True)
