@@ -258,15 +258,19 @@ class AnchorStore:
                 primary_host=process, active_processes={process}
             ),
         )
-        with ocp.CheckpointManager(
-            self._directory, options=options, handler_registry=_handlers()
-        ) as manager:
+        with (
+            store_files.naming(self._directory),
+            ocp.CheckpointManager(
+                self._directory, options=options, handler_registry=_handlers()
+            ) as manager,
+        ):
             yield manager
 
     @contextlib.contextmanager
     def _writing(self) -> Iterator[ocp.CheckpointManager]:
         """A manager for the only writer, who finds and leaves no half-written entries."""
         with contextlib.ExitStack() as stack:
+            stack.enter_context(store_files.naming(self._directory))
             if self._remote:
                 self._directory.mkdir(parents=True, exist_ok=True)
             else:

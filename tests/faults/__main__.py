@@ -44,7 +44,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--out", type=pathlib.Path, help="where the figures go, as JSON")
     parser.add_argument("--seed", type=int, default=parts.seed_given())
     parser.add_argument("--part", nargs="+", choices=list(_parts(0, Only())), default=[])
-    parser.add_argument("--operation", help="what is done to the store, of the part's cases")
+    parser.add_argument("--operation", nargs="+", help="what is done, of the part's cases")
     parser.add_argument("--number", type=int, help="the case's number within it")
     return parser.parse_args()
 
