@@ -40,6 +40,8 @@ def _naming(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
+        if error.errno is None:  # no error of the machine's
+            raise
         raise OSError(error.errno, error.strerror, str(path)) from error
 
 
