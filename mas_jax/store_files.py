@@ -8,6 +8,11 @@ import shutil
 from mas_jax.errors import CheckpointCorruptError
 
 
+def is_remote(directory: str | os.PathLike[str]) -> bool:
+    """Whether `directory` is on object storage, by a URL."""
+    return "://" in os.fspath(directory)
+
+
 def check_directory(directory: pathlib.Path) -> None:
     """Raise NotADirectoryError if `directory`, or what it would be created in, is a file."""
     nearest = next(path for path in (directory, *directory.parents) if path.exists())

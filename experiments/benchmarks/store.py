@@ -24,7 +24,6 @@ from experiments.benchmarks import record
 Code = Literal["exact", "bfloat16", "log8"]
 
 _STATUS = Path("/proc/self/status")
-_LEAVES = 50
 _TASK = "large"
 
 
@@ -33,7 +32,9 @@ class Options:
     """Save an anchor of float32 θ* and Ω, restore it, and compare: seconds, memory, bytes."""
 
     parameters: float = 1e9
-    """How many, in fifty leaves of one size. 1e9 of them are 8 GB, and want 11 GB of memory."""
+    """How many. 1e9 of them are 8 GB, and want 11 GB of memory."""
+    leaves: int = 50
+    """In how many leaves of one size."""
     importance_as: tuple[Code, ...] = ("exact", "bfloat16", "log8")
     """How Ω is stored, one after the other."""
     directory: Path | None = None
@@ -68,7 +69,7 @@ def _both(options: Options, code: Code) -> dict[str, Any]:
             step: _in_process(options, code, step, folder) for step in _STEPS
         }
         files = [path.stat().st_size for path in Path(folder).rglob("*") if path.is_file()]
-    tree = 8 * shape_of(options)[0] * _LEAVES
+    tree = 8 * shape_of(options)[0] * options.leaves
     return {
         **measured,
         "tree_bytes": tree,
@@ -82,7 +83,8 @@ _STEPS = ("save", "restore")
 
 def _in_process(options: Options, code: Code, step: str, folder: str) -> dict[str, float]:
     """What a new process measures."""
-    flags = {"parameters": options.parameters, "step": step, "directory": folder}
+    given = {"parameters": options.parameters, "leaves": options.leaves}
+    flags = {**given, "step": step, "directory": folder}
     command = [sys.executable, "-m", "experiments.benchmarks.store", "--importance-as", code]
     for name, value in flags.items():
         command += [f"--{name}", str(value)]
@@ -103,7 +105,7 @@ def _line(code: Code, step: str, measured: dict[str, Any]) -> str:
 
 def shape_of(options: Options) -> tuple[int]:
     """The shape of each leaf."""
-    return (math.ceil(options.parameters / _LEAVES),)
+    return (math.ceil(options.parameters / options.leaves),)
 
 
 def leaf(number: int, shape: tuple[int]) -> tuple[np.ndarray, np.ndarray]:
@@ -121,7 +123,7 @@ def _save(options: Options) -> dict[str, float]:
     """Seconds of the save and the peak of the process, the tree that is saved included."""
     shape = shape_of(options)
     trees: tuple[dict[str, jax.Array], dict[str, jax.Array]] = ({}, {})
-    for number in range(_LEAVES):
+    for number in range(options.leaves):
         for tree, value in zip(trees, leaf(number, shape), strict=True):
             tree[f"{number:02}"] = jnp.array(value)
     anchor = mas_jax.Anchor(*jax.block_until_ready(trees))
@@ -135,12 +137,14 @@ def _save(options: Options) -> dict[str, float]:
 def _restore(options: Options) -> dict[str, float]:
     """Seconds of the restore and the peak of the process, the tree restored included."""
     shape = shape_of(options)
-    like = {f"{number:02}": jax.ShapeDtypeStruct(shape, jnp.float32) for number in range(_LEAVES)}
+    like = {
+        f"{number:02}": jax.ShapeDtypeStruct(shape, jnp.float32) for number in range(options.leaves)
+    }
     jax.block_until_ready(jnp.zeros(1))  # what JAX itself takes is there before
     before, start = _status("VmRSS"), time.perf_counter()
     anchor = jax.block_until_ready(_store(options).restore(_TASK, like=like))
     measured = _measured(before, start)
-    for number in (0, _LEAVES - 1):
+    for number in {0, options.leaves - 1}:
         theta, omega = leaf(number, shape)
         np.testing.assert_array_equal(anchor.params[f"{number:02}"], theta)
         close = 0 if options.importance_as[0] == "exact" else 0.034
