@@ -127,7 +127,7 @@ def _save(options: Options) -> dict[str, float]:
         for tree, value in zip(trees, leaf(number, shape), strict=True):
             tree[f"{number:02}"] = jnp.array(value)
     anchor = mas_jax.Anchor(*jax.block_until_ready(trees))
-    before, start = _status("VmRSS"), time.perf_counter()
+    before, start = _begun()
     _store(options).save(
         _TASK, anchor, objective="none", num_samples=0, importance_as=options.importance_as[0]
     )
@@ -141,7 +141,7 @@ def _restore(options: Options) -> dict[str, float]:
         f"{number:02}": jax.ShapeDtypeStruct(shape, jnp.float32) for number in range(options.leaves)
     }
     jax.block_until_ready(jnp.zeros(1))  # what JAX itself takes is there before
-    before, start = _status("VmRSS"), time.perf_counter()
+    before, start = _begun()
     anchor = jax.block_until_ready(_store(options).restore(_TASK, like=like))
     measured = _measured(before, start)
     for number in {0, options.leaves - 1}:
@@ -157,6 +157,12 @@ def _store(options: Options) -> mas_jax.AnchorStore:
     """The store that is measured."""
     assert options.directory is not None
     return mas_jax.AnchorStore(options.directory / "anchors")
+
+
+def _begun() -> tuple[int, float]:
+    """Resident bytes and the time now; from here on the peak is counted anew."""
+    Path("/proc/self/clear_refs").write_text("5")
+    return _status("VmRSS"), time.perf_counter()
 
 
 def _measured(before: int, start: float) -> dict[str, float]:
