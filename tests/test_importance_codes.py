@@ -4,14 +4,16 @@ import jax
 import jax.numpy as jnp
 import ml_dtypes
 import numpy as np
+import optax
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
+import mas_jax
 from mas_jax import importance_codes
 from mas_jax.anchor import Anchor
-from mas_jax.errors import CheckpointCorruptError
+from mas_jax.errors import CheckpointCorruptError, NonFiniteError
 from mas_jax.importance_codes import BLOCK, OCTAVES, decoded, encoded
 from mas_jax.store import AnchorStore
 
@@ -148,3 +150,64 @@ def test_other_codes_and_dtypes_are_refused(tmp_path):
     with pytest.raises(TypeError, match=r"importance\['w'\] is float64, and importance_as='log8'"):
         store.save("wide", wide, objective="x", num_samples=1, importance_as="log8")
     assert importance_codes.STORED_DTYPES.keys() == {"bfloat16", "log8"}
+
+
+# What is rounded once
+
+
+@pytest.mark.parametrize("code", ["bfloat16", "log8"])
+@given(omega=importances)
+def test_rounding_twice_is_rounding_once(code, omega):
+    once = decoded(*encoded(omega, code), code)
+    twice = decoded(*encoded(once, code), code)
+    assert once.tobytes() == twice.tobytes()
+
+
+@pytest.mark.parametrize("largest", [1, 7, 100, 2**22])
+def test_rounding_twice_is_rounding_once_among_subnormal_numbers(largest):
+    # All multiples of the smallest float32 up to so many: float32 itself rounds coarsely there.
+    steps = np.unique(np.linspace(0, largest, 4096).astype(np.uint32))
+    omega = np.append(steps, largest).astype(np.uint32).view(np.float32)
+    once = decoded(*encoded(omega, "log8"), "log8")
+    np.testing.assert_array_equal(decoded(*encoded(once, "log8"), "log8"), once)
+
+
+@pytest.mark.parametrize("code", ["exact", "bfloat16", "log8"])
+def test_as_stored_is_what_the_store_gives_back_bit_for_bit(tmp_path, code):
+    anchor = Anchor(PARAMS, OMEGA)
+    rounded = mas_jax.as_stored(anchor, code)
+    for name, kept in (("rounded", rounded), ("as it was", anchor)):
+        store = AnchorStore(tmp_path / name)
+        store.save("birds", kept, objective="x", num_samples=1, importance_as=code)
+        restored = store.restore("birds", like=PARAMS)
+        jax.tree.map(np.testing.assert_array_equal, restored, rounded)
+    is_same = jax.tree.map(lambda a, b: bool((a == b).all()), rounded.importance, OMEGA)
+    assert is_same["w"] == (code == "exact")
+
+
+def test_as_stored_leaves_arrays_where_they_are_and_masks_what_is_masked():
+    device = jax.devices()[-1]
+    on_device = jax.device_put(OMEGA["w"], device)
+    masked = optax.MaskedNode()
+    anchor = Anchor({"w": PARAMS["w"], "head": masked}, {"w": on_device, "head": masked})
+    rounded = mas_jax.as_stored(anchor, "log8")
+    assert rounded.params is anchor.params
+    assert rounded.importance["head"] == masked
+    leaf = rounded.importance["w"]
+    assert (leaf.sharding, leaf.committed) == (on_device.sharding, on_device.committed)
+    assert leaf.committed
+    assert not mas_jax.as_stored(Anchor(PARAMS, OMEGA), "log8").importance["w"].committed
+
+
+@pytest.mark.parametrize(
+    ("leaf", "code", "error", "message"),
+    [
+        (jnp.ones(2), "int4", ValueError, "importance_as must be one of 'exact', 'bfloat16'"),
+        (np.ones(2), "log8", TypeError, r"importance\['w'\] is float64, and importance_as='log8'"),
+        (jnp.array([1.0, jnp.nan]), "log8", NonFiniteError, r"importance\['w'\] has NaN"),
+        (-jnp.ones(2), "bfloat16", ValueError, r"importance\['w'\] has negative"),
+    ],
+)
+def test_as_stored_refuses_what_cannot_be_stored_so(leaf, code, error, message):
+    with pytest.raises(error, match=message):
+        mas_jax.as_stored(Anchor({"w": jnp.ones(2)}, {"w": leaf}), code)
