@@ -25,7 +25,7 @@ CODES = {
     "linear8": ("8 bits in equal steps (not offered)", "1.03", "5.03", "100 %"),
 }
 """By folder: the name of a code, bytes of Ω and of the anchor a parameter, and the largest relative
-error of an entry that is not too small for the code."""
+error of an entry; for log8 of those above 2⁻²⁴ of the largest in their block."""
 HEADS = (
     "stored as",
     "bytes of Ω a parameter",
