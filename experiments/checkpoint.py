@@ -8,7 +8,7 @@ from typing import Any
 
 from flax import serialization
 
-from experiments.files import write_whole
+from experiments import files
 from experiments.results import SeedRecord, seed_record
 
 
@@ -40,7 +40,7 @@ def load(path: Path) -> tuple[Any, list[Any], SeedRecord] | None:
 def save_tree(path: Path, tree: Any) -> None:
     """Write a pytree of arrays; the file appears whole or not at all."""
     content = serialization.msgpack_serialize(serialization.to_state_dict(tree))
-    write_whole(path, hashlib.sha256(content).digest() + content)
+    files.write_whole(path, hashlib.sha256(content).digest() + content)
 
 
 def load_tree(path: Path) -> Any:
@@ -48,7 +48,7 @@ def load_tree(path: Path) -> Any:
 
     Raises ValueError where the file is not what was written.
     """
-    stored = path.read_bytes()
+    stored = files.read(path)
     digest, content = stored[:32], stored[32:]
     if hashlib.sha256(content).digest() != digest:
         raise ValueError(

@@ -1,13 +1,12 @@
 """What is in a run's folder or a store, what is damaged, and what to do; nothing is changed."""
 
 import json
-import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from experiments import checkpoint, results, runs, sequence
+from experiments import checkpoint, files, results, runs, sequence
 from experiments.results import Result, SeedRecord
 from mas_jax import AnchorStore, MasJaxError
 
@@ -209,22 +208,11 @@ def _in_tree(path: Path, record: SeedRecord, is_finished: bool, again: str) -> I
 
 def _leftover(path: Path) -> Finding:
     """A file or folder that was not whole when its process ended, if it has ended."""
-    process = re.search(r"\.(\d+)\.tmp$", path.name)
-    if process and _runs(int(process[1])):
-        return Finding("note", path, f"process {process[1]} is writing it", "let it finish")
+    writer = files.writer_of(path)
+    if files.is_alive(writer):
+        return Finding("note", path, f"process {writer} is writing it", "let it finish")
     text = "a process that was killed left it half written"
     return Finding("note", path, text, "remove it, when no run is using the folder")
-
-
-def _runs(process: int) -> bool:
-    """Whether a process of that number runs on this machine."""
-    try:
-        os.kill(process, 0)
-    except (ProcessLookupError, OverflowError):
-        return False
-    except PermissionError:
-        return True
-    return True
 
 
 def _unreadable(path: Path, error: OSError) -> Finding:

@@ -1,27 +1,74 @@
 """Files that are whole or not there."""
 
+import contextlib
 import os
 import re
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 
 def write_whole(path: Path, content: bytes) -> None:
-    """Replace `path` by `content`, on the disk itself before this returns."""
+    """Replace `path` by `content`, on the disk itself before this returns.
+
+    Raises:
+      OSError: it was not written, or may not be on the disk yet; names `path`, which holds all of
+        what it held before, or of `content`.
+    """
     temporary = temporary_for(path)
     try:
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
+        with _naming(path):
+            _write(temporary, content)
+            os.replace(temporary, path)
+            _flush(path.parent)
+    except BaseException:
+        # The disk may fail here again: the user wants to hear of the first error.
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise
+
+
+def read(path: Path) -> bytes:
+    """What is in a file; OSError names it, also where it can be opened and not be read."""
+    with _naming(path):
+        return path.read_bytes()
+
+
+@contextlib.contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Errors name `path`; those of files that are open name none."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Write a file, and wait until it is on the disk."""
+    with path.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _flush(folder: Path) -> None:
+    """Wait until the names in `folder` are on the disk, so that a power cut cannot undo them."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
     finally:
-        temporary.unlink(missing_ok=True)
+        os.close(descriptor)
 
 
 def temporary_for(path: Path) -> Path:
     """What this process calls `path` while it is not whole."""
     return path.with_name(f"{path.name}.{os.getpid()}.tmp")
+
+
+def writer_of(temporary: Path) -> int | None:
+    """The number of the process that called a file so; None where none did."""
+    named = re.search(r"\.(\d+)\.tmp$", temporary.name)
+    return int(named[1]) if named else None
 
 
 def remove_leftovers(directory: Path) -> None:
@@ -31,20 +78,22 @@ def remove_leftovers(directory: Path) -> None:
     where every start in a container has the same.
     """
     for path in directory.glob("*.tmp"):
-        named = re.search(r"\.(\d+)\.tmp$", path.name)
-        if named and (int(named[1]) == os.getpid() or not _is_alive(int(named[1]))):
+        writer = writer_of(path)
+        if writer is not None and (writer == os.getpid() or not is_alive(writer)):
             if path.is_dir():
                 shutil.rmtree(path)
             else:
                 path.unlink(missing_ok=True)
 
 
-def _is_alive(process: int) -> bool:
+def is_alive(process: int | None) -> bool:
     """Whether a process of that number runs on this machine."""
+    if process is None:
+        return False
     try:
         os.kill(process, 0)
-    except ProcessLookupError:
+    except (ProcessLookupError, OverflowError):
         return False
-    except (PermissionError, OverflowError):
+    except PermissionError:
         return True
     return True

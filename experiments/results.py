@@ -16,8 +16,7 @@ import numpy as np
 from jax.sharding import Mesh
 from scipy import stats
 
-from experiments import devices, measures
-from experiments.files import write_whole
+from experiments import devices, files, measures
 from mas_jax import metrics
 
 FORMAT = 1
@@ -215,13 +214,13 @@ def write(result: Result, path: Path) -> None:
 
 def write_json(content: Any, path: Path) -> None:
     """Write `content` as readable JSON, whole or not at all."""
-    write_whole(path, json.dumps(content, indent=1).encode())
+    files.write_whole(path, json.dumps(content, indent=1).encode())
 
 
 def read(path: Path) -> Result:
     """Read a result that `write` wrote; ValueError where it is not one."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(files.read(path))
         if content.pop("format") != FORMAT:
             raise ValueError("it was written in another format than this version reads")
         seeds = tuple(seed_record(record) for record in content.pop("seeds"))

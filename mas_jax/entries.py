@@ -223,7 +223,10 @@ def opened(directory: epath.Path, *, alone: bool = False) -> Iterator[Entries]:
             primary_host=process, active_processes={process}
         ),
     )
-    with ocp.CheckpointManager(directory, options=options, handler_registry=_handlers()) as manager:
+    with (
+        store_files.naming(directory),
+        ocp.CheckpointManager(directory, options=options, handler_registry=_handlers()) as manager,
+    ):
         yield Entries(directory, manager)
 
 

@@ -217,6 +217,7 @@ class AnchorStore:
     def _writing(self) -> Iterator[Entries]:
         """The entries for the only writer, who finds and leaves no half-written ones."""
         with contextlib.ExitStack() as stack:
+            stack.enter_context(store_files.naming(self._directory))
             if store_files.is_remote(self._directory):
                 self._directory.mkdir(parents=True, exist_ok=True)
             else:

@@ -1,9 +1,11 @@
 """What the store does with files itself: no links are followed, what is written is on the disk."""
 
+import contextlib
 import itertools
 import os
 import pathlib
 import shutil
+from collections.abc import Iterator
 
 from mas_jax.errors import CheckpointCorruptError
 
@@ -11,6 +13,17 @@ from mas_jax.errors import CheckpointCorruptError
 def is_remote(directory: str | os.PathLike[str]) -> bool:
     """Whether `directory` is on object storage, by a URL."""
     return "://" in os.fspath(directory)
+
+
+@contextlib.contextmanager
+def naming(directory: os.PathLike[str]) -> Iterator[None]:
+    """Errors of the machine's that do not say where, as those of open files, name `directory`."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is None or os.path.isabs(str(error.filename)):
+            raise
+        raise OSError(error.errno, error.strerror, os.fspath(directory)) from error
 
 
 def check_directory(directory: pathlib.Path) -> None:

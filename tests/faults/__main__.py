@@ -6,20 +6,15 @@
 
 import argparse
 import json
-import os
 import pathlib
-import platform
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import jax
-import orbax.checkpoint
-
 from tests.faults import parts
-from tests.faults.cases import ROOT, Bench
+from tests.faults.cases import Bench
+from tests.faults.made import made
 from tests.faults.parts import Only, Outcome
 
 SHOWN = 20
@@ -29,17 +24,17 @@ SHOWN = 20
 def main() -> None:
     """Run what was asked for; exit with status 1 where a case failed."""
     options = _options()
-    begun, figures = time.perf_counter(), {}
+    begun, about, figures = time.perf_counter(), {"seed": options.seed, **made()}, {}
     only = Only(options.operation, options.number)
     for name, part in _parts(options.seed, only).items():
         if not options.part or name in options.part:
             figures[name] = _figures(name, part, options.seed)
     if options.out is not None:
-        about = {"seed": options.seed, "seconds": round(time.perf_counter() - begun), **_made()}
+        about["seconds"] = round(time.perf_counter() - begun)
         options.out.write_text(json.dumps({**about, "parts": figures}, indent=1) + "\n")
     tried = sum(part["tried"] for part in figures.values())
     failed = sum(part["failed"] for part in figures.values())
-    print(f"{tried} cases, {failed} failures")
+    print(f"{tried} cases, {failed} failures, seed {options.seed}, commit {about['commit']}")
     sys.exit(bool(failed) or not tried)
 
 
@@ -49,7 +44,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--out", type=pathlib.Path, help="where the figures go, as JSON")
     parser.add_argument("--seed", type=int, default=parts.seed_given())
     parser.add_argument("--part", nargs="+", choices=list(_parts(0, Only())), default=[])
-    parser.add_argument("--operation", help="what is done to the store, of the part's cases")
+    parser.add_argument("--operation", nargs="+", help="what is done, of the part's cases")
     parser.add_argument("--number", type=int, help="the case's number within it")
     return parser.parse_args()
 
@@ -91,24 +86,6 @@ def _figures(name: str, part: Callable[[], Iterator[Outcome]], seed: int) -> dic
         "failed": len(failures),
         "seconds": seconds,
         "failures": failures[:SHOWN],
-    }
-
-
-def _made() -> dict[str, Any]:
-    """Of what, when and on what."""
-    commit = subprocess.run(
-        ["git", "describe", "--always", "--dirty=+", "--abbrev=12"],
-        cwd=ROOT, capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    return {
-        "commit": commit.stdout.strip(),
-        "date": time.strftime("%Y-%m-%d", time.gmtime()),
-        "versions": {
-            "python": platform.python_version(),
-            "jax": jax.__version__,
-            "orbax-checkpoint": orbax.checkpoint.__version__,
-        },
-        "machine": f"{os.cpu_count()} cores, {platform.system()} {platform.machine()}",
     }
 
 

@@ -1,4 +1,4 @@
-"""One fault at a time: an operation on a store is disturbed, and what is left is judged."""
+"""One fault at a time: an operation is disturbed, and what is left is judged."""
 
 import dataclasses
 import json
@@ -12,12 +12,10 @@ import tempfile
 from types import TracebackType
 from typing import Any
 
-from mas_jax import AnchorStore, MasJaxError
-from tests.faults import shim, stores
+from tests.faults import shim
+from tests.faults.made import ROOT
+from tests.faults.operations import OPERATIONS, Operation
 from tests.faults.shim import Mode
-from tests.faults.stores import OPERATIONS, Operation
-
-ROOT = pathlib.Path(__file__).parents[2]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,7 +42,7 @@ class Case:
 
 
 class Bench:
-    """A worker, and a folder in which every case gets a store of its own.
+    """A worker, and a folder in which every case gets its own.
 
     Kills and errors want different workers: one that forks must not have started threads.
     """
@@ -90,27 +88,27 @@ class Bench:
 
     def run(self, case: Case) -> dict[str, Any]:
         """Disturb the operation; the answer, with what is wrong as its "failure", or None."""
-        directory = self._store(case.operation)
+        directory = self._prepared(case.operation)
         answer = self._ask(case.request(directory))
         try:
             failure = _failure(OPERATIONS[case.operation], directory, answer)
-        except (MasJaxError, OSError) as error:
+        except Exception as error:  # what is in a damaged file may raise nearly anything
             failure = f"{type(error).__name__}: {error}"
         shutil.rmtree(directory)
         return {**answer, "failure": failure}
 
-    def _store(self, name: str) -> pathlib.Path:
-        """A store as it is before the operation of that name."""
+    def _prepared(self, name: str) -> pathlib.Path:
+        """A folder as it is before the operation of that name."""
         folder = pathlib.Path(self._folder.name)
         if name not in self._templates:
             template = folder / f"template {len(self._templates)}"
             template.mkdir()
-            stores.prepared(OPERATIONS[name], template / "store")
+            OPERATIONS[name].prepare(template / "here")
             self._templates[name] = template
         # A name of its own, so that a late thread of an earlier case is not taken for this one's.
         copy = pathlib.Path(tempfile.mkdtemp(dir=folder))
         shutil.copytree(self._templates[name], copy, dirs_exist_ok=True)
-        return copy / "store"
+        return copy / "here"
 
     def _ask(self, request: dict[str, Any]) -> dict[str, Any]:
         """The worker's answer."""
@@ -125,46 +123,25 @@ class Bench:
 
 
 def _failure(operation: Operation, directory: pathlib.Path, answer: dict[str, Any]) -> str | None:
-    """What is wrong with the store after an operation that ended as `answer` says."""
-    store = AnchorStore(directory)
-    tasks = tuple(store.tasks())
-    if tasks not in (operation.before, operation.after):
-        return f"the tasks are {tasks}, neither those before nor those after"
-    if wrong := stores.first_difference(store):
-        return wrong
+    """What is wrong with what an operation that ended as `answer` says has left."""
+    is_done = operation.is_done(directory)
     if "killed" in answer and answer["killed"] != signal.SIGKILL:
         return f"it died of signal {answer['killed']} by itself"
-    if "killed" not in answer and (wrong := _dishonest(operation, tasks, answer)):
+    if "killed" not in answer and (wrong := _dishonest(is_done, answer)):
         return wrong
-    return _not_mended(operation, tasks, directory)
+    operation.go_on(directory, is_done)
+    return None
 
 
-def _dishonest(operation: Operation, tasks: tuple[str, ...], answer: dict[str, Any]) -> str | None:
-    """What is wrong with how it ended: a task that it lost, or an error that tells nothing."""
+def _dishonest(is_done: bool, answer: dict[str, Any]) -> str | None:
+    """What is wrong with how it ended: something lost, or an error that tells nothing."""
     error = answer["error"]
     if error is None:
-        return None if tasks == operation.after else "it returned, and nothing was done"
+        return None if is_done else "it returned, and nothing was done"
     if not answer["fired"] and not error["says_cause"]:
         return f"it failed undisturbed: {error['text']}"
     if not error["typed"]:
         return f"an error of no type of ours: {error['text']}"
-    return None if error["says_cause"] else f"an error without its cause: {error['text']}"
-
-
-def _not_mended(
-    operation: Operation, tasks: tuple[str, ...], directory: pathlib.Path
-) -> str | None:
-    """What is wrong after the same again, or another save where it had been done."""
-    store = AnchorStore(directory)
-    if tasks == operation.before:
-        operation.act(directory)
-        wanted = operation.after
-    else:
-        stores.save(store, "next")
-        wanted = (*operation.after, "next")
-    if tuple(store.tasks()) != wanted:
-        return f"the next writer left {store.tasks()}, wanted {wanted}"
-    names = {path.name for path in directory.iterdir()} - {".lock"}
-    if len(names) != len(wanted) or not all(map(str.isdecimal, names)):
-        return f"the next writer left {sorted(names)} lying there"
-    return stores.first_difference(store)
+    if not error["says_cause"]:
+        return f"an error without its cause: {error['text']}"
+    return None if error["says_where"] else f"an error that names no file: {error['text']}"

@@ -17,7 +17,6 @@ import json
 import os
 import random
 import signal
-import subprocess
 import sys
 import tempfile
 import time
@@ -33,10 +32,10 @@ import mas_jax
 from experiments import bookmark, checkpoint, cli, results, sequence
 from experiments.data import digits
 from experiments.methods import anchored
+from tests.faults.made import made
 
 METHOD = "mas"
 OPTIONS = ("--seeds", "1", "--epochs", "2", "--hidden-sizes", "8", "--checkpoint-seconds", "0")
-ROOT = Path(__file__).parents[2]
 
 Kind = Literal["any", "work", "write"]
 
@@ -56,6 +55,14 @@ class Usual(NamedTuple):
     working: float  # of these after its first write
     writes: int  # changes of the seed's folder that were seen
     end: dict[str, str]
+
+
+class Killed(NamedTuple):
+    """What came of killing."""
+
+    by_kind: collections.Counter[str]  # kills
+    ends: int  # of runs that were killed, compared and the same
+    failures: list[str]
 
 
 class FaultError(Exception):
@@ -198,74 +205,73 @@ def left_alone(work: Path) -> Usual:
     return Usual(seconds, seconds - changes[0], len(changes), end_of(out, work))
 
 
-def kill(work: Path, kills: int, seed: int, usual: Usual) -> tuple[collections.Counter[str], int]:
-    """Kill so often; how many of each kind, and how many ends were compared."""
+def kill(work: Path, kills: int, seed: int, usual: Usual) -> Killed:
+    """Kill so often, or until an end is not as it should be."""
     done, ends, starts = collections.Counter[str](), 0, 0
     while True:
-        out = work / f"run_{ends}"
+        out, log = work / f"run_{ends}", work / f"run_{ends}.log"
         number = done.total()
         moment = drawn(seed, starts, usual) if number < kills else None
         starts += 1
-        log = work / f"run_{ends}.log"
         status, _ = watch(forked(lambda out=out: learn(out), log), out / METHOD / "seed_0", moment)
         if status == -signal.SIGKILL and moment is not None:
             done[moment.kind] += 1
             print(f"kill {done.total()}: {moment}", flush=True)
             continue
-        if status != 0:
-            raise FaultError(
-                f"after kill {number} a start ended with {status}:\n{log.read_text()[-3000:]}"
-            )
-        end = end_of(out, work)
-        differing = [
-            name for name in usual.end.keys() | end if usual.end.get(name) != end.get(name)
-        ]
-        if differing:
-            raise FaultError(f"after kill {number} the end differs in {differing}: {out}")
+        try:
+            compare(status, log, out, work, usual)
+        except FaultError as error:
+            return Killed(done, ends, [f"after kill {number} {error}"])
         ends += 1
         print(f"end {ends}: the same", flush=True)
         if number >= kills:
-            return done, ends
+            return Killed(done, ends, [])
 
 
-def commit() -> str:
-    """The commit this is run at."""
-    described = ["git", "describe", "--always", "--dirty", "--abbrev=12"]
-    return subprocess.run(described, cwd=ROOT, capture_output=True, text=True).stdout.strip()
+def compare(status: int, log: Path, out: Path, work: Path, usual: Usual) -> None:
+    """Raise FaultError where a start that was not killed did not end as the usual run."""
+    if status != 0:
+        raise FaultError(f"a start ended with {status}:\n{log.read_text()[-3000:]}")
+    end = end_of(out, work)
+    differing = [name for name in usual.end.keys() | end if usual.end.get(name) != end.get(name)]
+    if differing:
+        raise FaultError(f"the end differs in {differing}: {out}")
 
 
 def main() -> None:
-    """Kill, compare, and write what came of it."""
+    """Kill, compare, and write what came of it; exit with status 1 where an end was not right."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--kills", type=int, default=200)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, help="a JSON file for the figures")
     options = parser.parse_args()
+    began, about = time.monotonic(), {"seed": options.seed, **made()}
     work = Path(tempfile.mkdtemp(prefix="kill_runs_"))
     jax.config.update("jax_compilation_cache_dir", str(work / "programs"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
     digits.load()  # imports scikit-learn, which forks need not do again
-    began = time.monotonic()
     try:
         usual = left_alone(work)
-        done, ends = kill(work, options.kills, options.seed, usual)
     except FaultError as error:
-        again = f"python -m tests.faults.kill_runs --kills {options.kills} --seed {options.seed}"
-        sys.exit(f"{error}\nfiles: {work}\nagain: {again}")
+        sys.exit(f"{error}\nfiles: {work}")
+    killed = kill(work, options.kills, options.seed, usual)
     figures = {
+        **about,
+        "seconds": round(time.monotonic() - began),
         "command": " ".join(["python -m experiments", *command(Path("OUT"))]),
-        "seed": options.seed,
-        "kills": done.total(),
-        "kills_by_kind": dict(done),
-        "ends_compared": ends,
-        "failures": 0,
-        "seconds": round(time.monotonic() - began, 1),
+        "tried": killed.by_kind.total(),
+        "tried_by_kind": dict(killed.by_kind),
+        "ends_compared": killed.ends,
+        "failed": len(killed.failures),
+        "failures": killed.failures,
         "seconds_of_a_run_left_alone": round(usual.seconds, 2),
-        "commit": commit(),
     }
-    print(json.dumps(figures, indent=2))
+    print(json.dumps(figures, indent=1))
     if options.out is not None:
-        options.out.write_text(json.dumps(figures, indent=2) + "\n")
+        options.out.write_text(json.dumps(figures, indent=1) + "\n")
+    if killed.failures:
+        again = f"python -m tests.faults.kill_runs --kills {options.kills} --seed {options.seed}"
+        sys.exit(f"files: {work}\nagain: {again}")
 
 
 if __name__ == "__main__":

@@ -29,13 +29,27 @@ def save(store: AnchorStore, task: str) -> None:
     store.save(task, anchor_of(task), objective="squared_l2_norm", num_samples=8)
 
 
-class Operation(NamedTuple):
+class StoreOperation(NamedTuple):
     """Something done to a store, and its tasks before and after."""
 
     before: tuple[str, ...]
     after: tuple[str, ...]
     task: str
     leftovers: bool = False  # of a killed writer
+
+    @property
+    def takes_room(self) -> bool:
+        """Whether it cannot be done on a full disk."""
+        return self.task in self.after
+
+    def prepare(self, directory: pathlib.Path) -> None:
+        """Make the store in `directory` what it is before."""
+        store = AnchorStore(directory)
+        for task in self.before:
+            save(store, task)
+        if self.leftovers:
+            for folder in ("1.orbax-checkpoint-tmp", ".deleted/7"):
+                shutil.copytree(directory / "0" / "anchor", directory / folder / "anchor")
 
     def act(self, directory: pathlib.Path) -> None:
         """Do it."""
@@ -45,23 +59,37 @@ class Operation(NamedTuple):
         else:
             store.delete(self.task)
 
+    def is_done(self, directory: pathlib.Path) -> bool:
+        """Whether it is as after; AssertionError where it is not as before, or an anchor wrong."""
+        store = AnchorStore(directory)
+        tasks = tuple(store.tasks())
+        known = tasks in (self.before, self.after)
+        assert known, f"the tasks are {tasks}, neither those before nor those after"
+        check(store)
+        return tasks == self.after
+
+    def go_on(self, directory: pathlib.Path, is_done: bool) -> None:
+        """Do it, or another save; AssertionError where not just the wanted anchors are there."""
+        wanted = self.after
+        if is_done:
+            save(AnchorStore(directory), "next")
+            wanted = (*self.after, "next")
+        else:
+            self.act(directory)
+        store = AnchorStore(directory)
+        assert tuple(store.tasks()) == wanted, f"the next writer left {store.tasks()}"
+        names = sorted(path.name for path in directory.iterdir() if path.name != ".lock")
+        are_entries = len(names) == len(wanted) and all(map(str.isdecimal, names))
+        assert are_entries, f"the next writer left {names} lying there"
+        check(store)
+
 
 OPERATIONS = {
-    "first save": Operation((), ("a",), "a"),
-    "save": Operation(("a",), ("a", "b"), "b"),
-    "delete": Operation(("a", "b"), ("b",), "a"),
-    "save over leftovers": Operation(("a",), ("a", "b"), "b", leftovers=True),
+    "first save": StoreOperation((), ("a",), "a"),
+    "save": StoreOperation(("a",), ("a", "b"), "b"),
+    "delete": StoreOperation(("a", "b"), ("b",), "a"),
+    "save over leftovers": StoreOperation(("a",), ("a", "b"), "b", leftovers=True),
 }
-
-
-def prepared(operation: Operation, directory: pathlib.Path) -> None:
-    """Make the store in `directory` what it is before the operation."""
-    store = AnchorStore(directory)
-    for task in operation.before:
-        save(store, task)
-    if operation.leftovers:
-        for folder in ("1.orbax-checkpoint-tmp", ".deleted/7"):
-            shutil.copytree(directory / "0" / "anchor", directory / folder / "anchor")
 
 
 def difference(store: AnchorStore, task: str) -> str | None:
@@ -76,6 +104,8 @@ def difference(store: AnchorStore, task: str) -> str | None:
     return None
 
 
-def first_difference(store: AnchorStore) -> str | None:
-    """What is wrong with the first anchor that is, of all tasks in the store."""
-    return next(filter(None, (difference(store, task) for task in store.tasks())), None)
+def check(store: AnchorStore) -> None:
+    """Raise AssertionError for the first anchor that is not right, of all tasks in the store."""
+    for task in store.tasks():
+        wrong = difference(store, task)
+        assert wrong is None, wrong

@@ -1,9 +1,12 @@
-"""The store under faults, in short: `python -m tests.faults` tries them all."""
+"""Stores and runs' files under faults, in short: `python -m tests.faults` tries them all."""
+
+import operator
 
 import pytest
 
-from tests.faults import parts, shim
+from tests.faults import parts, run_files, shim
 from tests.faults.cases import Bench
+from tests.faults.parts import Only
 from tests.faults.shim import Mode
 
 missing = shim.missing()
@@ -12,7 +15,9 @@ needs_shim = pytest.mark.skipif(missing is not None, reason=missing or "")
 # reading the others, whose threads then complain to nobody in particular.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 
+NAME = operator.attrgetter("name")
 SEED = parts.seed_given()
+RUN_FILES = Only(tuple(run_files.OPERATIONS))
 
 
 def assert_none_failed(part, outcomes):
@@ -47,6 +52,18 @@ def test_a_failing_disk_leaves_the_old_state_or_the_new_and_says_so(bench, mode,
 @needs_shim
 def test_a_file_that_may_not_grow_is_an_error_before_save_returns(bench):
     assert_none_failed("file size limit", parts.full_disks(bench, limits=(0, 150, 3_000)))
+
+
+@needs_shim
+@pytest.mark.parametrize("mode", parts.ERRORS, ids=NAME)
+def test_a_failing_disk_leaves_a_runs_file_as_it_was_or_new_and_says_so(bench, mode):
+    assert_none_failed(mode.name.lower(), parts.every_operation(bench, mode, RUN_FILES))
+
+
+@needs_shim
+@pytest.mark.parametrize("mode", parts.KILLS, ids=NAME)
+def test_a_killed_run_leaves_its_file_as_it_was_or_new(killing_bench, mode):
+    assert_none_failed(mode.name.lower(), parts.every_operation(killing_bench, mode, RUN_FILES))
 
 
 @needs_shim

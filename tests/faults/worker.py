@@ -15,8 +15,8 @@ import time
 from typing import Any
 
 from mas_jax import MasJaxError
+from tests.faults.operations import OPERATIONS
 from tests.faults.shim import Mode, Shim
-from tests.faults.stores import OPERATIONS
 
 CAUSES = [os.strerror(number) for number in (errno.EIO, errno.ENOSPC, errno.EFBIG)]
 
@@ -40,23 +40,30 @@ def done(shim: Shim, request: dict[str, Any]) -> dict[str, Any]:
     error = None
     if limit is not None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
+    began = time.perf_counter()
     shim.arm(directory, request["number"], Mode(request["mode"]))
     try:
         OPERATIONS[request["operation"]].act(pathlib.Path(directory))
     except Exception as raised:
         error = raised
-    seen = shim.disarm()
+    seen, took = shim.disarm(), time.perf_counter() - began
     resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
-    return {"seen": seen, "fired": shim.fired(), "error": error and described(error)}
+    return {
+        "seen": seen,
+        "fired": shim.fired(),
+        "took": took,
+        "error": error and described(error, directory),
+    }
 
 
-def described(error: Exception) -> dict[str, Any]:
-    """What a user can tell of an error."""
+def described(error: Exception, directory: str) -> dict[str, Any]:
+    """What a user can tell of an error in `directory`."""
     text = str(error)
     return {
         "text": f"{type(error).__name__}: {text}",
         "typed": isinstance(error, MasJaxError | OSError),
         "says_cause": any(cause in text for cause in CAUSES),
+        "says_where": directory in text,
     }
 
 
