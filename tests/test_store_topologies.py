@@ -1,10 +1,13 @@
 """Saved by one of two processes, restored on one device and on four; and one of the two killed."""
 
 import os
+import re
 import signal
 import socket
 import subprocess
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import jax
 import jax.numpy as jnp
@@ -43,7 +46,11 @@ if rank == 1:
 multihost_utils.sync_global_devices("ready")
 if task == "killed" and rank == 0:
     # Everything is written, and the entry not yet in its place.
-    os.rename = os.replace = lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL)
+    def die(*_, **__):
+        print(f"killed at {time.time()}", flush=True)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    os.rename = os.replace = die
 if rank == 0:
     store.save(task, anchor, objective="x", num_samples=1)
 multihost_utils.sync_global_devices("saved")
@@ -69,8 +76,8 @@ for tree in AnchorStore(sys.argv[1]).restore("first", like=like):
 """
 
 
-def _two_processes(directory: os.PathLike[str], task: str) -> list[tuple[int, str]]:
-    """How the two processes end, each with what it printed."""
+def _two_processes(directory: os.PathLike[str], task: str) -> list[tuple[int, str, float]]:
+    """How and when the two processes end, each with what it printed."""
     with socket.create_server(("localhost", 0)) as server:
         port = str(server.getsockname()[1])
     command = [sys.executable, "-c", WORKER, str(directory), port]
@@ -80,9 +87,15 @@ def _two_processes(directory: os.PathLike[str], task: str) -> list[tuple[int, st
         )
         for rank in range(2)
     ]
+
+    def end_of(process: subprocess.Popen[str]) -> tuple[int, str, float]:
+        output = process.communicate(timeout=120)[0]
+        return process.returncode, output, time.time()
+
     try:
-        outputs = [process.communicate(timeout=120)[0] for process in running]
-        return [(process.returncode, out) for process, out in zip(running, outputs, strict=True)]
+        # At the same time, or the second one's end is seen when the first has ended.
+        with ThreadPoolExecutor() as threads:
+            return list(threads.map(end_of, running))
     finally:
         for process in running:
             process.kill()
@@ -90,7 +103,7 @@ def _two_processes(directory: os.PathLike[str], task: str) -> list[tuple[int, st
 
 def test_two_processes_one_device_four_devices_and_a_kill_in_between(tmp_path):
     ends = _two_processes(tmp_path, "first")
-    assert [code for code, _ in ends] == [0, 0], ends
+    assert [code for code, _, _ in ends] == [0, 0], ends
 
     params = {"w": jnp.arange(64.0).reshape(8, 8), "b": jnp.ones(())}
     store = AnchorStore(tmp_path)
@@ -102,9 +115,10 @@ def test_two_processes_one_device_four_devices_and_a_kill_in_between(tmp_path):
         [sys.executable, "-c", ON_FOUR, str(tmp_path)], env={**os.environ, **four}, check=True
     )
 
-    # `communicate` would have raised: nobody waits for ever. How long it took is not measured.
-    (killed, _), (other, output) = _two_processes(tmp_path, "killed")
+    (killed, told, _), (other, output, ended) = _two_processes(tmp_path, "killed")
     assert killed == -signal.SIGKILL
+    (moment,) = re.findall(r"killed at ([\d.]+)", told)
+    assert ended - float(moment) < HEARTBEAT
     assert other not in (0, None)
     assert "heartbeat" in output or "unavailable" in output.lower() or "closed" in output, output
     assert store.tasks() == ["first"]

@@ -20,6 +20,7 @@ import tyro
 
 import mas_jax
 from experiments.benchmarks import record
+from experiments.benchmarks.markdown import table
 
 Code = Literal["exact", "bfloat16", "log8"]
 
@@ -52,14 +53,11 @@ def main(options: Options) -> None:
         measure = _save if options.step == "save" else _restore
         print(json.dumps(measure(options)))
         return
-    measured = {}
-    for code in options.importance_as:
-        measured[code] = _both(options, code)
-        for step in ("save", "restore"):
-            print(_line(code, step, measured[code]), flush=True)
+    measured = {code: _both(options, code) for code in options.importance_as}
     report = {"measured": measured, **record.conditions(options)}
     if options.out is not None:
         record.write(report, options.out)
+    print(tables(report))
 
 
 def _both(options: Options, code: Code) -> dict[str, Any]:
@@ -92,15 +90,26 @@ def _in_process(options: Options, code: Code, step: str, folder: str) -> dict[st
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def _line(code: Code, step: str, measured: dict[str, Any]) -> str:
-    """One row of the table."""
-    seconds, peak = measured[step]["seconds"], measured[step]["peak_bytes"]
-    tree = measured["tree_bytes"]
-    return (
-        f"Ω {code:9} {step:8} {seconds:6.1f} s  {tree / seconds / 1e9:5.2f} GB/s  "
-        f"peak {peak / tree:.2f} × the tree of {tree / 1e9:.2f} GB  "
-        f"{measured['disk_bytes_per_parameter']:.2f} bytes per parameter on disk"
+def tables(report: dict[str, Any]) -> str:
+    """The measurements in Markdown."""
+    heading = ["Ω stored as", "on disk", "save", "its peak of memory", "restore", "its peak"]
+    options, versions, machine = report["options"], report["versions"], report["machine"]
+    conditions = (
+        f"{options['parameters']:,.0f} float32 parameters in {options['leaves']} leaves, θ* and Ω; "
+        "memory is that of the whole process, as a multiple of the tree's; "
+        f"jax {versions['jax']}, {machine['cpu'] or machine['device']}."
     )
+    rows = [_cells(code, measured) for code, measured in report["measured"].items()]
+    return f"{table(heading, rows)}\n\n{conditions}"
+
+
+def _cells(code: str, measured: dict[str, Any]) -> list[str]:
+    """One row of the table."""
+    cells = [code, f"{measured['disk_bytes'] / 1e9:.2f} GB"]
+    for step in _STEPS:
+        peak = measured[step]["peak_bytes"] / measured["tree_bytes"]
+        cells += [f"{measured[step]['seconds']:.0f} s", f"{peak:.2f} ×"]
+    return cells
 
 
 def shape_of(options: Options) -> tuple[int]:
