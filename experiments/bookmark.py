@@ -29,6 +29,25 @@ class Kept(NamedTuple):
     told: dict[str, Any]  # plain numbers, beside the arrays
 
 
+class Place(NamedTuple):
+    """Where within a task a file says that a run is."""
+
+    task: int  # from 0
+    epochs: int
+    chunks: int  # of importance; 0 where it is not begun
+
+
+def place(path: Path) -> Place:
+    """Where `path` says that its run is. Raises ValueError where it is not what was written."""
+    told = json.loads(checkpoint.load_tree(path)["told"])
+    phases = told["phases"]
+    return Place(
+        task=int(told["origin"].split()[0]),
+        epochs=len(phases.get("training", {}).get("losses", ())),
+        chunks=phases.get("importance", {}).get("chunks", 0),
+    )
+
+
 class Bookmark:
     """A task's boundaries: where a run keeps how far it has come, and stops if it was asked to.
 

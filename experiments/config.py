@@ -194,6 +194,10 @@ class SplitConfig(DenseConfig):
         _require(len(self.classes) >= 2, "classes", self.classes, "at least two tasks")
 
 
+# Method options that came later: at these values they are left out, so that folders of runs begun
+# before, and what is recorded, stay those of the same settings.
+LATER = {"importance_as": "exact"}
+
 # What changes no seed's numbers, and the methods, of which the one that runs is added.
 WITHOUT_EFFECT = ("seeds", "first_seed", "data_dir", "methods")
 
@@ -205,4 +209,6 @@ def settings(config: SequenceConfig, method: str) -> dict[str, object]:
     kept = {name: value for name, value in plain.items() if name not in without}
     if digests := config.digests():
         kept["digests"] = digests
-    return json.loads(json.dumps({**kept, "method": {"name": method, **plain["methods"][method]}}))
+    own = plain["methods"][method].items()
+    options = {name: value for name, value in own if LATER.get(name) != value}
+    return json.loads(json.dumps({**kept, "method": {"name": method, **options}}))

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from experiments import checkpoint, files, results, runs, sequence
+from experiments import bookmark, checkpoint, files, results, runs, sequence
 from experiments.results import Result, SeedRecord
 from mas_jax import AnchorStore, MasJaxError
 
@@ -147,6 +147,8 @@ def _in_seed(folder: Path) -> Iterator[Finding]:
     except Exception as error:  # what is in a damaged file may raise nearly anything
         yield Finding("damaged", folder / sequence.STATE_FILE, f"{error}", again)
         return
+    if (folder / bookmark.FILE).exists():
+        yield _within_task(folder / bookmark.FILE)
     if stored is None:
         yield Finding("note", folder, "no task is finished yet", "give the run's command again")
         return
@@ -157,7 +159,7 @@ def _in_seed(folder: Path) -> Iterator[Finding]:
     if not is_finished and (missing := _missing_memory(folder, record, names)):
         yield Finding("damaged", folder, missing, again)
     for path in sorted(folder.glob("*.msgpack")):
-        if path.name != sequence.STATE_FILE:
+        if path.name not in (sequence.STATE_FILE, bookmark.FILE):
             yield from _in_tree(path, record, is_finished, again)
 
 
@@ -184,6 +186,24 @@ def _missing_memory(folder: Path, record: SeedRecord, names: tuple[str, ...]) ->
         if all(entry.task not in (None, names[last]) for entry in entries):
             return f"{store.name} has no anchor of {names[last]!r}, the task learned last"
     return None
+
+
+def _within_task(path: Path) -> Finding:
+    """Where a run is within a task."""
+    try:
+        task, epochs, chunks = bookmark.place(path)
+    except OSError as error:
+        return _unreadable(path, error)
+    except Exception as error:  # what is in a damaged file may raise nearly anything
+        text = f"it is not what was written ({type(error).__name__})"
+        advice = (
+            "give the run's command again, which removes this file and learns the task it is at "
+            "from its start; nothing else is lost"
+        )
+        return Finding("damaged", path, text, advice)
+    measured = f", parts of importance measured: {chunks}" if chunks else ""
+    text = f"within task number {task + 1}; epochs learned: {epochs}{measured}"
+    return Finding("note", path, text, "give the run's command again, which goes on from here")
 
 
 def _in_tree(path: Path, record: SeedRecord, is_finished: bool, again: str) -> Iterator[Finding]:

@@ -286,7 +286,8 @@ def _consolidate(
     """The state after a task, and the record with what the network can do now."""
     stage = learned.stage
     stage.bookmark.turn_to("importance")
-    memory = jax.block_until_ready(setup.method.end_task(memory, stage))
+    memory = setup.method.as_stored(setup.method.end_task(memory, stage))
+    memory = jax.block_until_ready(memory)
     importance_seconds, consolidated = stage.bookmark.elapsed(), time.perf_counter()
     measured = learned.measured or evaluate(setup, setup.method.deployed(memory, stage.params))
     seconds = {

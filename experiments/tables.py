@@ -8,7 +8,7 @@ from rich.measure import Measurement
 from rich.table import Table
 
 from experiments.measures import MEASURES, NOTHING, Measure
-from experiments.report import published, sweeps
+from experiments.report import published, sections
 from experiments.results import Result, finished, summary
 
 HEADLINES = ("average_accuracy", "overall", "forgetting", "backward_transfer")
@@ -71,12 +71,12 @@ def as_markdown(results: Sequence[Result]) -> str:
 
 
 def _names(results: Sequence[Result]) -> list[str]:
-    """The methods' names, with the strength of one that is there several times."""
-    methods = [result.method for result in results]
-    strengths = map(sweeps.strength, results)
+    """The methods' names, with what differs in one that is there several times."""
+    found = [sections.differing(result, results) for result in results]
+    apart = [", ".join(f"{name} {value}" for name, value in each.items()) for each in found]
     return [
-        method if methods.count(method) == 1 else f"{method} (strength {strength})"
-        for method, strength in zip(methods, strengths, strict=True)
+        f"{result.method} ({settings})" if settings else result.method
+        for result, settings in zip(results, apart, strict=True)
     ]
 
 

@@ -30,6 +30,7 @@ from mas_jax.errors import (
 from mas_jax.estimate import estimate_importance
 from mas_jax.explain import Explanation, LeafExplanation, explain
 from mas_jax.fisher import estimate_fisher, fisher_estimator
+from mas_jax.host_arrays import as_stored
 from mas_jax.importance import ImportanceEstimator, importance_estimator
 from mas_jax.independence import check_independence
 from mas_jax.local import local_outputs
@@ -66,6 +67,7 @@ __all__ = [
     "TreeMismatchError",
     "anchor_penalty",
     "anchor_proximal",
+    "as_stored",
     "balance",
     "check_independence",
     "consolidate",

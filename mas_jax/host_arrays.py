@@ -1,7 +1,7 @@
 """An anchor as the NumPy arrays that the store writes; and back, group by group, onto devices."""
 
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
@@ -22,7 +22,7 @@ from mas_jax.manifest import (
     leaves_by_name,
     stored_arrays,
 )
-from mas_jax.types import Params
+from mas_jax.types import Importance, Params
 
 GROUP_BYTES = 64 << 20
 """Arrays are read together up to this many bytes: reading takes several times their memory, and
@@ -30,6 +30,42 @@ a while for each group."""
 
 ByNumber = dict[str, dict[str, Any]]
 """Arrays as Orbax gets them: by tree and number, without the empty ones, which it refuses."""
+
+
+def as_stored(anchor: Anchor, importance_as: Code) -> Anchor:
+    """Return `anchor` as an `AnchorStore` gives it back that was told `importance_as`.
+
+    θ* as it is, and Ω rounded. Who keeps Ω in a code and learns on with what this returns, learns
+    the same whether or not the anchor has been stored and restored in between: what is rounded
+    once is not changed by storing it, bit for bit.
+
+    Args:
+      anchor: θ* and Ω, float32 unless `importance_as` is "exact".
+      importance_as: as for `AnchorStore.save`.
+
+    Returns:
+      The anchor, Ω in float32, each array on the devices where it was; `anchor` itself for
+      "exact". Not under jit: the codes are the host's.
+
+    Raises:
+      ValueError: an unknown code; negative importance.
+      TypeError, NonFiniteError: importance that cannot be stored so; names the leaf.
+
+    >>> anchor = Anchor({"w": jnp.zeros(3)}, {"w": jnp.array([1.0, 0.3, 0.0])})
+    >>> as_stored(anchor, "log8").importance["w"]
+    Array([1.        , 0.30761817, 0.        ], dtype=float32)
+    """
+    checks.check_choice("importance_as", importance_as, get_args(Code))
+    if importance_as == "exact":
+        return anchor
+    _check_storable(anchor.importance, importance_as)
+
+    def rounded(leaf: Any) -> jax.Array:
+        stored, scales = importance_codes.encoded(np.asarray(leaf), importance_as)
+        value = importance_codes.decoded(stored, scales, importance_as)
+        return _on_devices_of(value, leaf)
+
+    return anchor._replace(importance=jax.tree.map(rounded, anchor.importance))
 
 
 class HeldAnchor(NamedTuple):
@@ -51,7 +87,13 @@ def check_anchor(anchor: Anchor, code: Code = "exact") -> None:
                 f"anchor.params{trees.path_name(path)} is {dtype_of(leaf)}, wanted floating point; "
                 "other parameters are optax.MaskedNode() in an anchor"
             )
-    for path, leaf in trees.leaves_by_path(anchor.importance).items():
+    _check_storable(anchor.importance, code)
+    checks.check_finite("anchor.params", anchor.params)
+
+
+def _check_storable(importance: Importance, code: Code) -> None:
+    """Raise, naming the leaf, unless Ω can be stored so."""
+    for path, leaf in trees.leaves_by_path(importance).items():
         if dtype_of(leaf) not in (jnp.float32, jnp.float64):
             raise TypeError(
                 f"importance{trees.path_name(path)} is {dtype_of(leaf)}, wanted float32 or float64"
@@ -60,10 +102,9 @@ def check_anchor(anchor: Anchor, code: Code = "exact") -> None:
             raise TypeError(
                 f"importance{trees.path_name(path)} is {dtype_of(leaf)}, and "
                 f"importance_as={code!r} is for float32; "
-                'save it with importance_as="exact"'
+                'keep it with importance_as="exact"'
             )
-    checks.check_finite("anchor.params", anchor.params)
-    checks.check_importance(anchor.importance)
+    checks.check_importance(importance)
 
 
 def _check_addressable(anchor: Anchor) -> None:

@@ -10,6 +10,11 @@ from collections.abc import Iterator
 from mas_jax.errors import CheckpointCorruptError
 
 
+def is_remote(directory: str | os.PathLike[str]) -> bool:
+    """Whether `directory` is on object storage, by a URL."""
+    return "://" in os.fspath(directory)
+
+
 @contextlib.contextmanager
 def naming(directory: os.PathLike[str]) -> Iterator[None]:
     """Errors of the machine's that do not say where, as those of open files, name `directory`."""

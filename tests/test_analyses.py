@@ -7,12 +7,22 @@ from typing import Any
 import numpy as np
 import pytest
 
-from experiments import registry, results
+import mas_jax
+from experiments import checkpoint, registry, results
 from experiments.alpha_order import CONFIGS
-from experiments.analyses import adaptation, alpha_order, importance_data
+from experiments.analyses import (
+    adaptation,
+    alpha_order,
+    code_errors,
+    importance_codes,
+    importance_data,
+)
+from experiments.analyses.linear_code import LinearMAS, linear8
 from experiments.analyses.printed import print_table
 from experiments.results import Result, SeedRecord
-from tests import tiny
+from experiments.sequence import STATE_FILE
+from experiments.setup import prepare
+from tests import tiny, watched
 
 
 def keep(
@@ -145,3 +155,52 @@ def test_importance_of_one_network_is_compared_between_sets(
     # Nearly the same from other images of both classes, and not from those of one class alone.
     of_test, of_class = (pair["rank_correlation"] for pair in measured["pairs"])
     assert of_class < 0.5 < of_test < 1.0
+
+
+def test_the_codes_table_says_what_each_forgets_more_seed_by_seed(tmp_path: Path) -> None:
+    lost = {"exact": (0.02, 0.04), "log8": (0.03, 0.07)}
+    for code, of_seeds in lost.items():
+        seeds = [
+            SeedRecord(seed=seed, accuracy=((0.9, 0.1), (0.9 - of_seed, 0.8)))
+            for seed, of_seed in enumerate(of_seeds)
+        ]
+        keep(tmp_path / code / "mas", ("a", "b"), *seeds)
+    *_, exact, log8 = importance_codes.compared(tmp_path).splitlines()
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in (exact, log8)]
+    # Averages of 84 and 83, and of 83.5 and 81.5; 12.706 half differences of two seeds.
+    assert cells[0][-3:] == ["83.50 ± 6.35", "3.000 ± 12.706", "–"]
+    assert cells[1][-3:] == ["82.50 ± 12.71", "5.000 ± 25.412", "2.000 ± 12.706"]
+    assert [row[:2] for row in cells] == [["exact (default)", "4"], ["log8", "1.03"]]
+    keep(tmp_path / "bfloat16" / "mas", ("a", "b"), seeds[0])
+    with pytest.raises(ValueError, match="bfloat16 has finished other seeds than"):
+        importance_codes.compared(tmp_path)
+
+
+def test_the_codes_errors_are_counted_over_what_is_above_0(tmp_path: Path) -> None:
+    params = {"w": np.zeros(4, np.float32)}
+    omega = {"w": np.array([1.0, 0.5, 0.001, 0.0], np.float32)}
+    checkpoint.save(tmp_path / STATE_FILE, params, [], SeedRecord(seed=0))
+    store = mas_jax.AnchorStore(tmp_path / "anchors")
+    store.save("a", mas_jax.Anchor(params, omega), objective="MAS", num_samples=1)
+    *_, log8, linear = code_errors.errors(tmp_path).splitlines()
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in (log8, linear)]
+    # In steps of 1/255: 1, 128/255, which is 1/255 more than 0.5 relative to that, and 0.
+    assert cells[1][1:3] == ["33.33", "0.0039"]
+    assert cells[1][-1] == "1"
+    assert cells[0][1] == "0.00"
+    assert float(cells[0][-1]) < 0.034
+
+
+def test_the_control_learns_on_with_importance_in_equal_steps(tmp_path: Path) -> None:
+    method = LinearMAS(strength=0.2)
+    setup = prepare(tiny.Tiny(epochs=1, methods={"mas": method}), method, tiny.tasks())
+    first, second = watched.learn(setup, tmp_path, stop_after=2).ends
+    measured, rounded = (
+        np.asarray(memory.importance["trunk"]["hidden_0"]["kernel"])
+        for memory in (first.after, second.before)
+    )
+    np.testing.assert_array_equal(rounded, linear8(measured))
+    assert (rounded != measured).any()
+    # 48 values, one scale: every step is the 255th part of the largest.
+    steps = rounded * 255 / rounded.max()
+    np.testing.assert_allclose(steps, steps.round(), atol=1e-3)

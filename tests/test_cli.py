@@ -117,6 +117,22 @@ def test_options_reach_the_config(capsys: pytest.CaptureFixture[str], tmp_path: 
     assert '"strength": 0.01' in settings
 
 
+def test_a_method_with_an_anchor_keeps_importance_in_a_code_and_no_other_does(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    for method, code, expected in (("mas", "log8", 0), ("mas", "int4", 2), ("joint", "log8", 2)):
+        arguments = ("--only", method, f"--methods.{method}.importance-as", code, "--seeds", "1")
+        status, _, _ = command(capsys, "compare", "tiny", *arguments, "--out", str(tmp_path))
+        assert status == expected
+    (result,) = results.read_all(tmp_path)
+    assert result.config["method"]["importance_as"] == "log8"
+    # The folder is that of a run with this code.
+    arguments = ("--only", "mas", "--seeds", "1", "--out", str(tmp_path))
+    status, _, err = command(capsys, "compare", "tiny", *arguments)
+    assert status == 2
+    assert "'importance_as': 'log8'" in " ".join(err.split())
+
+
 def test_tune_names_the_best_point(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     status, text, _ = command(
         capsys, "tune", "tiny", "--strengths", "0.0", "--learning-rates", "0.05", "1e-6",

@@ -59,6 +59,21 @@ def test_settings_are_those_that_change_the_numbers_of_one_method() -> None:
     assert not settings.keys() & {"seeds", "first_seed", "data_dir", "methods"}
 
 
+def test_importance_stored_exactly_is_the_settings_of_runs_from_before_there_was_a_choice() -> None:
+    coded = {
+        code: configs.settings(tiny.Tiny(methods={"mas": MAS(importance_as=code)}), "mas")
+        for code in ("exact", "log8")
+    }
+    without = {name: value for name, value in MAS().__dict__.items() if name != "importance_as"}
+    assert coded["exact"]["method"] == {**without, "name": "mas", "only": []}
+    assert coded["log8"]["method"] == {
+        **without,
+        "name": "mas",
+        "only": [],
+        "importance_as": "log8",
+    }
+
+
 @pytest.mark.parametrize("name", [*EXPERIMENTS, *GROUPS])
 def test_every_experiment_says_claim_run_time_and_command(name: str) -> None:
     entry = EXPERIMENTS[name] if name in EXPERIMENTS else GROUPS[name]

@@ -336,6 +336,8 @@ def test_two_processes_go_on_with_a_stopped_run_and_share_their_errors(tmp_path:
         assert [tuple(row) for row in outcome["accuracy"]] == list(whole.accuracy)
         np.testing.assert_allclose(outcome["loss"], whole.loss, rtol=1e-5)
         assert (outcome["machine"]["devices"], outcome["machine"]["processes"]) == (4, 2)
+        # 0.3 is nearest to the 18th step below 1: 2^(−18 · 24/254).
+        assert outcome["rounded"] == [[1.0, pytest.approx(0.30762, rel=1e-4), 0.0], True]
     assert not (tmp_path / "elsewhere").exists()
 
     assert first["from_first"] == [[0], [0.0, 1.0, 2.0], None]

@@ -9,7 +9,7 @@ from pathlib import Path
 import jax.numpy as jnp
 import pytest
 
-from experiments import cli, doctor, registry, runs
+from experiments import bookmark, cli, doctor, registry, runs
 from mas_jax import Anchor, AnchorStore
 from tests import tiny
 
@@ -159,6 +159,10 @@ def test_leftovers_and_locks_are_noted_and_are_no_damage(store, run, capsys):
             lambda mas: (mas / "seed_0/within.msgpack").write_bytes(bytes(40)),
             ["within.msgpack: it is not what was written", "goes on after the last finished task"],
         ),
+        (
+            lambda mas: (mas / "seed_0" / bookmark.FILE).write_bytes(bytes(40)),
+            ["it is not what was written", "from its start; nothing else is lost"],
+        ),
         (lambda mas: (mas / "settings.json").unlink(), ["it is gone", 'the entry "config"']),
         (lambda mas: (mas / "settings.json").write_text("{"), ["it is no JSON", "put a copy back"]),
         (lambda mas: (mas / "result.json").write_text("{}"), ["is not a result", "remove it and"]),
@@ -171,6 +175,18 @@ def test_each_damage_to_a_run_is_named_with_what_to_do(run, capsys, harm, messag
     assert text.endswith("damaged: 1\n")
     for message in messages:
         assert message in text
+
+
+def test_it_is_said_where_within_a_task_a_run_is(run, capsys):
+    kept = bookmark.Bookmark(run / "mas" / "seed_0" / bookmark.FILE, "2 digest", seconds=0.0)
+    kept.keep("training", {"w": jnp.ones(3)}, losses=(0.5, 0.25), chosen=())
+    status, text = asked(run, capsys)
+    assert status == 0
+    assert "within task number 3; epochs learned: 2\n" in text
+    kept.keep("importance", {"w": jnp.ones(3)}, chunks=7)
+    text = asked(run, capsys)[1]
+    assert "within task number 3; epochs learned: 2, parts of importance measured: 7" in text
+    assert "which goes on from here" in text
 
 
 def test_a_memory_that_is_not_needed_any_more_is_no_damage(run, capsys):

@@ -4,14 +4,18 @@ import jax
 import jax.numpy as jnp
 import ml_dtypes
 import numpy as np
+import optax
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
+import mas_jax
+from experiments.analyses import importance_codes as table
+from experiments.analyses.linear_code import linear8
 from mas_jax import importance_codes
 from mas_jax.anchor import Anchor
-from mas_jax.errors import CheckpointCorruptError
+from mas_jax.errors import CheckpointCorruptError, NonFiniteError
 from mas_jax.importance_codes import BLOCK, OCTAVES, decoded, encoded
 from mas_jax.store import AnchorStore
 
@@ -93,6 +97,26 @@ def test_blocks_begin_and_end_where_they_should(size):
     np.testing.assert_array_equal(decoded(stored, scales, "log8"), omega)
 
 
+@pytest.mark.parametrize("code", ["exact", "bfloat16", "log8"])
+def test_the_readme_says_how_many_bytes_a_parameter_takes(code):
+    omega = np.ones(1000 * BLOCK, np.float32)
+    stored, scales = encoded(omega, code)
+    size = (stored.nbytes + (0 if scales is None else scales.nbytes)) / omega.size
+    assert table.CODES[code][1:3] == (f"{size:.3g}", f"{size + 4:.3g}")
+
+
+def test_equal_steps_lose_what_logarithms_keep():
+    # 95 % of these lie within a factor of 50 of the median, up and down.
+    omega = np.random.default_rng(0).lognormal(0, 2, 1000 * BLOCK).astype(np.float32)
+    logarithms, steps = _there_and_back(omega, "log8"), linear8(omega)
+    assert np.abs(logarithms / omega - 1).max() < 0.034
+    assert np.mean(steps == 0) > 0.25
+    # Equal steps are the finer ones for large entries alone.
+    large = omega > np.quantile(omega, 0.9)
+    errors = [np.median(np.abs(coded / omega - 1)[large]) for coded in (steps, logarithms)]
+    assert errors[0] < errors[1]
+
+
 def test_negative_zero_is_a_zero():
     for code in ("bfloat16", "log8"):
         restored = _there_and_back(np.array([-0.0, 1.0], np.float32), code)
@@ -148,3 +172,64 @@ def test_other_codes_and_dtypes_are_refused(tmp_path):
     with pytest.raises(TypeError, match=r"importance\['w'\] is float64, and importance_as='log8'"):
         store.save("wide", wide, objective="x", num_samples=1, importance_as="log8")
     assert importance_codes.STORED_DTYPES.keys() == {"bfloat16", "log8"}
+
+
+# What is rounded once
+
+
+@pytest.mark.parametrize("code", ["bfloat16", "log8"])
+@given(omega=importances)
+def test_rounding_twice_is_rounding_once(code, omega):
+    once = decoded(*encoded(omega, code), code)
+    twice = decoded(*encoded(once, code), code)
+    assert once.tobytes() == twice.tobytes()
+
+
+@pytest.mark.parametrize("largest", [1, 7, 100, 2**22])
+def test_rounding_twice_is_rounding_once_among_subnormal_numbers(largest):
+    # All multiples of the smallest float32 up to so many: float32 itself rounds coarsely there.
+    steps = np.unique(np.linspace(0, largest, 4096).astype(np.uint32))
+    omega = np.append(steps, largest).astype(np.uint32).view(np.float32)
+    once = decoded(*encoded(omega, "log8"), "log8")
+    np.testing.assert_array_equal(decoded(*encoded(once, "log8"), "log8"), once)
+
+
+@pytest.mark.parametrize("code", ["exact", "bfloat16", "log8"])
+def test_as_stored_is_what_the_store_gives_back_bit_for_bit(tmp_path, code):
+    anchor = Anchor(PARAMS, OMEGA)
+    rounded = mas_jax.as_stored(anchor, code)
+    for name, kept in (("rounded", rounded), ("as it was", anchor)):
+        store = AnchorStore(tmp_path / name)
+        store.save("birds", kept, objective="x", num_samples=1, importance_as=code)
+        restored = store.restore("birds", like=PARAMS)
+        jax.tree.map(np.testing.assert_array_equal, restored, rounded)
+    is_same = jax.tree.map(lambda a, b: bool((a == b).all()), rounded.importance, OMEGA)
+    assert is_same["w"] == (code == "exact")
+
+
+def test_as_stored_leaves_arrays_where_they_are_and_masks_what_is_masked():
+    device = jax.devices()[-1]
+    on_device = jax.device_put(OMEGA["w"], device)
+    masked = optax.MaskedNode()
+    anchor = Anchor({"w": PARAMS["w"], "head": masked}, {"w": on_device, "head": masked})
+    rounded = mas_jax.as_stored(anchor, "log8")
+    assert rounded.params is anchor.params
+    assert rounded.importance["head"] == masked
+    leaf = rounded.importance["w"]
+    assert (leaf.sharding, leaf.committed) == (on_device.sharding, on_device.committed)
+    assert leaf.committed
+    assert not mas_jax.as_stored(Anchor(PARAMS, OMEGA), "log8").importance["w"].committed
+
+
+@pytest.mark.parametrize(
+    ("leaf", "code", "error", "message"),
+    [
+        (jnp.ones(2), "int4", ValueError, "importance_as must be one of 'exact', 'bfloat16'"),
+        (np.ones(2), "log8", TypeError, r"importance\['w'\] is float64, and importance_as='log8'"),
+        (jnp.array([1.0, jnp.nan]), "log8", NonFiniteError, r"importance\['w'\] has NaN"),
+        (-jnp.ones(2), "bfloat16", ValueError, r"importance\['w'\] has negative"),
+    ],
+)
+def test_as_stored_refuses_what_cannot_be_stored_so(leaf, code, error, message):
+    with pytest.raises(error, match=message):
+        mas_jax.as_stored(Anchor({"w": jnp.ones(2)}, {"w": leaf}), code)

@@ -218,6 +218,43 @@ def test_si_gathers_the_path_of_the_loss_alone(tmp_path: Path) -> None:
         assert_close(trunk(end.after.params), trunk(end.stage.params))
 
 
+# Ω in fewer bytes
+
+CODED: list[Method] = [
+    MAS(strength=STRENGTH, importance_as="bfloat16"),
+    MAS(strength=STRENGTH, importance_as="log8"),
+    SI(strength=STRENGTH, importance_as="log8"),
+    AlphaMAS(strength=STRENGTH, importance_as="log8"),
+    IMM(strength=STRENGTH, merge="mode", importance_as="log8"),
+]
+
+
+@pytest.mark.parametrize(
+    "method", CODED, ids=lambda method: f"{type(method).__name__}-{method.importance_as}"
+)
+def test_the_next_task_is_learned_with_what_the_store_gives_back(
+    tmp_path: Path, method: Method
+) -> None:
+    first, second = learn(setup_of(method, epochs=2), tmp_path, stop_after=2).ends
+    stored = method.load_memory(first.stage.params, tmp_path, 0, first.stage.name)
+    jax.tree.map(np.testing.assert_array_equal, second.before, stored)
+    measured, rounded = (trunk(method.importance(memory)) for memory in (first.after, stored))
+    for name in NAMES:
+        np.testing.assert_allclose(rounded[name], measured[name], rtol=0.034)
+        assert (rounded[name] != measured[name]).any()
+
+
+@pytest.mark.parametrize("method", [MAS(importance_as="log8"), IMM(importance_as="log8")])
+def test_the_runs_store_holds_the_code(tmp_path: Path, method: Method) -> None:
+    learn(setup_of(method, epochs=1), tmp_path, stop_after=1)
+    stores = [path.parent for path in tmp_path.glob("*/*") if path.is_dir()]
+    assert stores
+    for folder in stores:
+        (task,) = mas_jax.AnchorStore(folder).tasks()
+        leaves = mas_jax.AnchorStore(folder).metadata(task)["leaves"]
+        assert {leaf["importance"]["code"] for leaf in leaves} == {"log8"}
+
+
 # IMM
 
 

@@ -41,6 +41,8 @@ def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
 def prepared(method: str, variant: str = "plain") -> Setup:
     """Compiled once for all tests."""
     chosen = EBLL(code_size=3, autoencoder_steps=5) if method == "ebll" else METHODS[method]
+    if variant in ("bfloat16", "log8"):
+        chosen = dataclasses.replace(chosen, importance_as=variant)  # pyright: ignore[reportCallIssue]
     config_class = Stepwise if variant == "stepwise" else tiny.Tiny
     config = config_class(epochs=2, seeds=1, methods={method: chosen})
     options: dict[str, Any] = {
@@ -126,6 +128,8 @@ CASES = [
     ("mas", "stepwise"),
     ("ewc", "warm-up"),
     ("si", "carried"),
+    ("mas", "bfloat16"),
+    *((method, "log8") for method in ("mas", "alpha", "imm_mode")),
 ]
 
 

@@ -65,14 +65,22 @@ except preemption.Preempted:
 """
 
 
+@pytest.fixture(scope="module")
+def programs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Variables for processes that start again and again, and compile the same each time."""
+    folder = str(tmp_path_factory.mktemp("programs"))
+    at_once = {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
+    return {"JAX_COMPILATION_CACHE_DIR": folder, **at_once}
+
+
 @pytest.fixture
-def started() -> Iterator[Any]:
+def started(programs: dict[str, str]) -> Iterator[Any]:
     """Starts Python with arguments, in a process that is gone after the test."""
     running: list[subprocess.Popen[str]] = []
 
     def start(*arguments: str, **environment: str) -> subprocess.Popen[str]:
         path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
-        variables = {"JAX_PLATFORMS": "cpu", "PYTHONPATH": path, **environment}
+        variables = {"JAX_PLATFORMS": "cpu", "PYTHONPATH": path, **programs, **environment}
         running.append(
             subprocess.Popen(
                 [sys.executable, *arguments], env={**os.environ, **variables},

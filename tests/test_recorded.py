@@ -7,7 +7,7 @@ import pytest
 
 from experiments import registry, results, tables
 from experiments.alpha_order import CONFIGS
-from experiments.analyses import adaptation, alpha_order, importance_data
+from experiments.analyses import adaptation, alpha_order, importance_codes, importance_data
 from experiments.methods import METHODS
 
 ROOT = Path(__file__).parent.parent
@@ -107,6 +107,35 @@ def test_the_readme_shows_what_one_class_keeps() -> None:
     assert adaptation.compared(FOLDER / "adaptation") in README
     for result in results.read_all(FOLDER / "adaptation"):
         assert len(results.finished(result)) == 3
+
+
+@pytest.mark.parametrize("code", importance_codes.CODES)
+def test_a_run_of_every_code_of_importance_is_recorded(code: str) -> None:
+    path = FOLDER / "split_mnist_importance_codes" / code / "mas" / results.FILE_NAME
+    result = results.read(path)
+    assert [record.seed for record in results.finished(result)] == list(range(10))
+    assert result.config["evaluate_on"] == "test"
+    options = {name: result.config["method"].get(name) for name in ("importance_as", "code")}
+    assert options == {
+        "importance_as": code if code in ("bfloat16", "log8") else None,
+        "code": "linear8" if code == "linear8" else None,
+    }
+    # But for the code they are one experiment.
+    exact = results.read(path.parents[2] / "exact" / "mas" / results.FILE_NAME)
+    own = {name: value for name, value in result.config["method"].items() if name not in options}
+    assert {**result.config, "method": own} == exact.config
+
+
+def test_the_readme_holds_codes_against_methods_without_importance() -> None:
+    forgotten = [
+        100
+        * results.summary(results.read(FOLDER / "split_mnist" / method / results.FILE_NAME))[
+            "forgetting"
+        ][0]
+        for method in ("finetune", "l2")
+    ]
+    text = "without any penalty it is {:.3f} points, with all entries alike (`l2`) {:.3f}"
+    assert text.format(*forgotten) in " ".join(README.split())
 
 
 def test_the_readme_gives_the_recorded_rank_correlations() -> None:

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import pytest
 
 from mas_jax.anchor import Anchor
+from mas_jax.entries import Entries
 from mas_jax.errors import TaskNotFoundError
 from mas_jax.store import AnchorStore
 
@@ -66,7 +67,7 @@ def test_deleted_and_saved_again_while_it_is_read_is_the_new_one(tmp_path, monke
         store.save("birds", Anchor(params, params), objective="x", num_samples=1)
 
     save(1.0)
-    read, left = AnchorStore._read_arrays, [1]
+    read, left = Entries._arrays, [1]
 
     def exchanged(*arguments):
         # Between its metadata and its arrays; the same number is given to the next entry.
@@ -76,7 +77,7 @@ def test_deleted_and_saved_again_while_it_is_read_is_the_new_one(tmp_path, monke
             save(2.0)
         return read(*arguments)
 
-    monkeypatch.setattr(AnchorStore, "_read_arrays", exchanged)
+    monkeypatch.setattr(Entries, "_arrays", exchanged)
     restored = store.restore("birds", like=like)
     assert {float(value) for tree in restored for value in tree["w"]} == {2}
 
@@ -85,13 +86,13 @@ def test_deleted_while_it_is_read_is_not_found(tmp_path, monkeypatch):
     store = AnchorStore(tmp_path)
     params = {"w": jnp.ones(3)}
     store.save("birds", Anchor(params, params), objective="x", num_samples=1)
-    read = AnchorStore._read_arrays
+    read = Entries._arrays
 
     def deleted(*arguments):
         if "birds" in store.tasks():
             store.delete("birds")
         return read(*arguments)
 
-    monkeypatch.setattr(AnchorStore, "_read_arrays", deleted)
+    monkeypatch.setattr(Entries, "_arrays", deleted)
     with pytest.raises(TaskNotFoundError):
         store.restore("birds", like=params)

@@ -139,3 +139,13 @@ def test_a_method_with_several_strengths_is_told_apart_by_them() -> None:
     *_, first, second = tables.as_markdown(swept).splitlines()
     assert first.startswith("| mas (strength 0.5) |")
     assert second.startswith("| mas (strength 30.0) |")
+
+
+def test_a_method_with_another_option_is_told_apart_by_it() -> None:
+    runs = [
+        dataclasses.replace(RESULT, config={"method": {"strength": 3.0, **option}})
+        for option in ({}, {"importance_as": "log8"})
+    ]
+    *_, first, second = tables.as_markdown(runs).splitlines()
+    assert first.startswith("| mas |")
+    assert second.startswith("| mas (importance_as log8) |")

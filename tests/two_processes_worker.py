@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 
+import mas_jax
 from experiments import devices, runs
 from tests import tiny
 
@@ -27,6 +28,13 @@ def fail_in(process: int) -> int:
     if jax.process_index() == process:
         raise OSError("disk full")
     return 7
+
+
+def rounded_on_all() -> list[Any]:
+    """Ω that every device has whole, rounded: its values here, and whether it is where it was."""
+    whole = {"w": devices.replicated(devices.all_devices(), np.float32([1.0, 0.3, 0.0]))}
+    (leaf,) = mas_jax.as_stored(mas_jax.Anchor(whole, whole), "log8").importance.values()
+    return [np.asarray(leaf).tolist(), leaf.sharding == whole["w"].sharding]
 
 
 def outcome(folder: Path) -> dict[str, Any]:
@@ -57,6 +65,7 @@ def outcome(folder: Path) -> dict[str, Any]:
         "accuracy": result.seeds[0].accuracy,
         "loss": result.seeds[0].loss,
         "machine": result.machine,
+        "rounded": rounded_on_all(),
     }
 
 

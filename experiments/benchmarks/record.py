@@ -9,7 +9,7 @@ from typing import Any
 
 from experiments import results
 
-_FILES = {"out", "read"}
+_FILES = {"out", "read", "directory"}
 _CPUINFO = Path("/proc/cpuinfo")
 
 

@@ -7,7 +7,7 @@ from typing import Any, Literal
 from jax.sharding import Mesh
 
 import mas_jax
-from experiments.methods.anchored import Anchored, Measure, keep_anchor, task_importance
+from experiments.methods.anchored import Anchored, Measure, task_importance
 from experiments.methods.base import Stage
 from experiments.networks import Network
 
@@ -37,9 +37,12 @@ class AlphaMAS(Anchored):
     def anchor(self, memory: mas_jax.BalancedAnchor) -> mas_jax.Anchor:
         return memory.anchor
 
+    def as_stored(self, memory: mas_jax.BalancedAnchor) -> mas_jax.BalancedAnchor:
+        return memory._replace(anchor=super().as_stored(memory.anchor))
+
     def save_memory(self, memory: Any, folder: Path, stage: Stage) -> None:
         extra = {"balanced": memory.scalars()}
-        keep_anchor(folder / "anchors", stage, memory.anchor, objective="AlphaMAS", extra=extra)
+        self.keep(folder / "anchors", stage, memory.anchor, objective="AlphaMAS", extra=extra)
 
     def load_memory(
         self, params: Any, folder: Path, task: int, name: str

@@ -22,6 +22,9 @@ from experiments.networks import Batch, Network
 Data: TypeAlias = Literal["train", "test", "both"]
 """Which of a task's examples importance is measured on; their labels are not needed for MAS."""
 
+Code: TypeAlias = Literal["exact", "bfloat16", "log8"]
+"""How Ω is stored."""
+
 BATCH_SIZE = 200
 """Samples per step of the loop over a task's examples; changes speed only."""
 BATCHES_PER_CHUNK = 50
@@ -35,6 +38,9 @@ class Anchored(Method):
 
     strength: float = 1.0
     """λ, how strongly parameters that matter are held."""
+    importance_as: Code = "exact"
+    """How the run's store keeps Ω: exact, 4 bytes a parameter; bfloat16, 2; log8, 1.03. The next
+    task is learned with Ω as the store gives it back, whether or not the run was stopped."""
 
     def __post_init__(self) -> None:
         # The library's own check, at the boundary where the value is given.
@@ -59,8 +65,19 @@ class Anchored(Method):
         """The anchor in the memory; here it is the memory."""
         return memory
 
+    def as_stored(self, memory: Any) -> Any:
+        return mas_jax.as_stored(memory, self.importance_as)
+
     def save_memory(self, memory: Any, folder: Path, stage: Stage) -> None:
-        keep_anchor(folder / "anchors", stage, memory, objective=type(self).__name__)
+        self.keep(folder / "anchors", stage, memory, objective=type(self).__name__)
+
+    def keep(self, directory: Path, stage: Stage, anchor: mas_jax.Anchor, **metadata: Any) -> None:
+        """Save a task's anchor, in the place of one that a stopped run left behind."""
+        store = mas_jax.AnchorStore(directory)
+        if stage.name in store.tasks():
+            store.delete(stage.name)
+        metadata |= {"num_samples": int(stage.train.size), "importance_as": self.importance_as}
+        store.save(stage.name, anchor, **metadata)
 
     def load_memory(self, params: Any, folder: Path, task: int, name: str) -> Any:
         del task
@@ -68,14 +85,6 @@ class Anchored(Method):
 
     def importance(self, memory: Any) -> Any:
         return None if memory is None else self.anchor(memory).importance
-
-
-def keep_anchor(directory: Path, stage: Stage, anchor: mas_jax.Anchor, **metadata: Any) -> None:
-    """Save a task's anchor, in the place of one that a stopped run left behind."""
-    store = mas_jax.AnchorStore(directory)
-    if stage.name in store.tasks():
-        store.delete(stage.name)
-    store.save(stage.name, anchor, num_samples=int(stage.train.size), **metadata)
 
 
 class Measure(NamedTuple):

@@ -96,6 +96,10 @@ class Method:
         del stage
         return memory
 
+    def as_stored(self, memory: Any) -> Any:
+        """The memory after a task as its files will give it back: a run goes on from that."""
+        return memory
+
     def deployed(self, memory: Any, params: Any) -> Any:
         """The parameters that answer after a task; learning goes on from `params`."""
         del memory

@@ -8,7 +8,6 @@ import jax
 import optax
 
 import mas_jax
-from experiments.methods.anchored import keep_anchor
 from experiments.methods.base import Stage
 from experiments.methods.ewc import EWC
 
@@ -41,6 +40,10 @@ class IMM(EWC):
     def anchor(self, memory: Any) -> mas_jax.Anchor:
         return memory["latest"]
 
+    def as_stored(self, memory: Any) -> Any:
+        rounded = super().as_stored
+        return {kind: rounded(anchor) for kind, anchor in memory.items()}
+
     def deployed(self, memory: Any, params: Any) -> Any:
         def merged(mean: Any, own: Any) -> Any:
             return own if isinstance(mean, optax.MaskedNode) else mean
@@ -54,7 +57,7 @@ class IMM(EWC):
 
     def save_memory(self, memory: Any, folder: Path, stage: Stage) -> None:
         for kind, anchor in memory.items():
-            keep_anchor(folder / kind, stage, anchor, objective=f"imm_{kind}")
+            self.keep(folder / kind, stage, anchor, objective=f"imm_{kind}")
 
     def load_memory(self, params: Any, folder: Path, task: int, name: str) -> Any:
         del task

@@ -202,14 +202,18 @@ def _flat(config: dict[str, Any]) -> dict[str, Any]:
     return {**config, "method": None, **method} if isinstance(method, dict) else config
 
 
-def _label(result: Result, others: Sequence[Result]) -> str:
-    """The method's name, with those settings in which its namesakes among `others` differ."""
+def differing(result: Result, others: Sequence[Result]) -> dict[str, Any]:
+    """Those settings in which the namesakes of its method among `others` differ from it."""
     namesakes = [_flat(other.config) for other in others if other.method == result.method]
     missing = object()
-    differing: dict[str, Any] = {
+    return {
         key: value
         for key, value in _flat(result.config).items()
         if any(other.get(key, missing) != value for other in namesakes)
     }
-    settings = ", ".join(f"{key}={value}" for key, value in differing.items())
+
+
+def _label(result: Result, others: Sequence[Result]) -> str:
+    """The method's name, with the settings that tell it from its namesakes."""
+    settings = ", ".join(f"{key}={value}" for key, value in differing(result, others).items())
     return f"{result.method} ({settings})" if settings else result.method
