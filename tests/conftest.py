@@ -23,6 +23,10 @@ hypothesis.settings.register_profile(
     "mas_jax", deadline=None, derandomize=True, database=None, max_examples=15
 )
 hypothesis.settings.load_profile("mas_jax")
+# `--hypothesis-profile few`, where the same tests pass on other versions with more.
+hypothesis.settings.register_profile(
+    "few", hypothesis.settings.get_profile("mas_jax"), max_examples=2
+)
 
 
 class Mlp(NamedTuple):

@@ -23,6 +23,7 @@ RULES = {
     "replace": {},
 }
 OMEGA = st.lists(st.floats(0, 1e3, width=32, allow_subnormal=False), min_size=3, max_size=3)
+TINY = np.finfo(np.float32).tiny
 
 each_rule = pytest.mark.parametrize("rule", RULES)
 
@@ -48,7 +49,8 @@ def test_importance_agrees_with_the_oracle(rule, before, new):
     anchor = consolidate(anchor, params, {"w": np.float32(new)}, rule=rule, **RULES[rule])
     number = next(iter(RULES[rule].values()), None)
     expected = oracle.consolidate(rule, np.float32(before), np.float32(new), number)
-    np.testing.assert_allclose(anchor.importance["w"], expected, rtol=1e-6)
+    # XLA flushes to 0 what is smaller, and half of the smallest normal number is.
+    np.testing.assert_allclose(anchor.importance["w"], expected, rtol=1e-6, atol=TINY)
     assert (anchor.importance["w"] >= 0).all()
 
 
