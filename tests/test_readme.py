@@ -1,5 +1,6 @@
 """What the README says can be pasted, can be."""
 
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -7,7 +8,7 @@ from typing import Any
 import pytest
 
 import mas_jax
-from experiments.benchmarks import importance, local, models, record, vector
+from experiments.benchmarks import importance, local, models, record, store, vector
 
 ROOT = Path(__file__).parent.parent
 RECORDED = ROOT / "experiments" / "recorded"
@@ -38,17 +39,52 @@ def test_the_explanation_is_what_explain_prints(capsys: pytest.CaptureFixture[st
     assert f"```\n{table}```" in README
 
 
-def test_the_benchmarks_tables_are_the_recorded_ones() -> None:
+def test_the_engines_tables_are_the_recorded_ones() -> None:
     recorded = record.read(RECORDED / "benchmarks" / "importance.json")
     tables = importance.tables(recorded)
     assert tables in README
     assert set(recorded["networks"]) == set(models.SMALL)
 
 
-@pytest.mark.parametrize("benchmark", [local, vector])
-def test_the_variants_costs_are_the_recorded_ones(benchmark: Any) -> None:
+@pytest.mark.parametrize("benchmark", [local, store, vector])
+def test_a_benchmarks_tables_are_the_recorded_ones(benchmark: Any) -> None:
     name = benchmark.__name__.rsplit(".", 1)[-1]
     assert benchmark.tables(record.read(RECORDED / "benchmarks" / f"{name}.json")) in README
+
+
+def promised(command: str) -> str:
+    """The figure in the row of the table of promises that names a command."""
+    (row,) = [row for row in README.splitlines() if row.startswith("|") and f"{command}`" in row]
+    return row.removesuffix(" |").rsplit("| ", 1)[1]
+
+
+def figures(name: str) -> Any:
+    """What a harness of tests/faults has written, of a tree as it was committed."""
+    written = json.loads((ROOT / "tests" / "faults" / name).read_text(encoding="utf-8"))
+    assert not written["commit"].endswith("+")
+    return written
+
+
+@pytest.mark.parametrize(
+    ("command", "parts"),
+    [
+        ("--part fail gone short", ("fail", "gone", "short")),
+        ('--part full "file size limit"', ("full", "file size limit")),
+        ('--part kill tear "clock kills"', ("kill", "tear", "clock kills")),
+        ("--part damage", ("damage",)),
+    ],
+)
+def test_the_faults_that_are_promised_were_tried(command: str, parts: tuple[str, ...]) -> None:
+    tried = [figures("figures.json")["parts"][part] for part in parts]
+    assert all(part["failed"] == 0 < part["tried"] for part in tried)
+    assert promised(command) == f"{sum(part['tried'] for part in tried):,} cases, 0 failures"
+
+
+def test_a_thousand_damages_and_two_hundred_kills_were_tried() -> None:
+    assert figures("figures.json")["parts"]["damage"]["tried"] >= 1000
+    killed = figures("kill_runs.json")
+    assert (killed["tried"] >= 200, killed["failed"]) == (True, 0)
+    assert promised("--kills 200") == f"{killed['tried']} kills, 0 failures"
 
 
 def test_every_name_the_readme_uses_is_public() -> None:
