@@ -21,8 +21,8 @@ ENGINES := $(wildcard tests/test_fused_*.py) $(addprefix tests/test_, adapters.p
   data_parallel.py estimate.py explain.py independence.py local.py lowering.py multi_process.py)
 CORE := $(addprefix tests/test_, adapters.py anchor.py estimate.py fused_plan.py lowering.py \
   penalty.py)
-NUMBERS := $(addprefix --deselect tests/test_, fused_networks.py::test_low_precision_is_close_to_float32 \
-  fused_traps.py::test_double_precision local.py::test_fused_equals_vmap)
+NUMBERS := $(addprefix --deselect tests/test_, fused_traps.py::test_double_precision \
+  fused_networks.py::test_low_precision_is_close_to_float32 local.py::test_fused_equals_vmap)
 FEW := $(BIN)/python -m pytest -n 2 --hypothesis-profile few
 
 # `make test-library VENV=.venv-newest EXTRA=test PYTHON=python3.13`
