@@ -16,6 +16,9 @@ from experiments import checkpoint, devices, preemption
 FILE = "within_task.msgpack"
 """What a seed's folder holds while a task is learned, beside the state before it."""
 
+FORMAT = 1
+"""Of what is in there; what another version has kept is no use."""
+
 SECONDS = 60.0
 """How long at least from one writing to the next, unless told otherwise or asked to stop."""
 
@@ -136,6 +139,7 @@ class Bookmark:
     def _write(self, path: Path) -> None:
         """Replace the file."""
         told = {
+            "format": FORMAT,
             "origin": self._origin,
             "seconds": {**self._times, self._phase: self.elapsed()},
             "phases": {phase: kept.told for phase, kept in self._kept.items()},
@@ -152,13 +156,12 @@ def _read(path: Path, origin: str) -> tuple[dict[str, tuple[list[Any], Any]], di
     """
     try:
         stored = checkpoint.load_tree(path)
+        told = json.loads(stored["told"])
+        if (told["format"], told["origin"]) != (FORMAT, origin):
+            raise ValueError("it was kept by another version, or on the way to another task")
     except FileNotFoundError:
         return {}, {}
-    except ValueError:
-        path.unlink()
-        return {}, {}
-    told = json.loads(stored["told"])
-    if told["origin"] != origin:
+    except (ValueError, KeyError):
         path.unlink()
         return {}, {}
     found = {}

@@ -4,27 +4,41 @@ import dataclasses
 import hashlib
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import jax
+import numpy as np
 from flax import serialization
 
 from experiments import files
 from experiments.results import SeedRecord, seed_record
 
 
-def save(path: Path, params: Any, optimizer: list[Any], record: SeedRecord) -> None:
-    """Write parameters, the leaves of the optimizer's state and the record so far."""
+class Stored(NamedTuple):
+    """The state of a run after a task."""
+
+    params: Any
+    optimizer: list[Any]  # the leaves of its state
+    record: SeedRecord  # so far
+    memory: str  # the digest of what the method keeps beside it; "" where it is not known
+
+
+def save(
+    path: Path, params: Any, optimizer: list[Any], record: SeedRecord, memory: str = ""
+) -> None:
+    """Write what `load` reads."""
     save_tree(
         path,
         {
             "params": params,
             "optimizer": optimizer,
             "record": json.dumps(dataclasses.asdict(record)),
+            "memory": memory,
         },
     )
 
 
-def load(path: Path) -> tuple[Any, list[Any], SeedRecord] | None:
+def load(path: Path) -> Stored | None:
     """What `save` wrote, or None before the first save.
 
     Raises ValueError where the file is not what was written.
@@ -34,7 +48,22 @@ def load(path: Path) -> tuple[Any, list[Any], SeedRecord] | None:
     state = load_tree(path)
     optimizer = state["optimizer"]
     leaves = [optimizer[str(number)] for number in range(len(optimizer))]
-    return state["params"], leaves, seed_record(json.loads(str(state["record"])))
+    record = seed_record(json.loads(str(state["record"])))
+    return Stored(state["params"], leaves, record, state.get("memory", ""))
+
+
+def tree_digest(tree: Any) -> str:
+    """The SHA-256 of all arrays in `tree`, whatever holds them and in whatever order.
+
+    Single numbers are left out: what is read back may have them in another type.
+    """
+    arrays = [leaf for leaf in map(np.asarray, jax.tree.leaves(tree)) if leaf.ndim]
+    return hashlib.sha256(b"".join(sorted(map(_array_digest, arrays)))).hexdigest()
+
+
+def _array_digest(array: np.ndarray) -> bytes:
+    """The SHA-256 of an array's dtype, shape and bytes."""
+    return hashlib.sha256(f"{array.dtype} {array.shape} ".encode() + array.tobytes()).digest()
 
 
 def save_tree(path: Path, tree: Any) -> None:

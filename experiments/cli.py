@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.padding import Padding
 
-from experiments import devices, doctor, preemption, results, runs, tables, tuning
+from experiments import devices, doctor, files, preemption, results, runs, tables, tuning
 from experiments.bookmark import SECONDS
 from experiments.commands import (
     Compare,
@@ -79,6 +79,10 @@ def main(arguments: list[str] | None = None) -> None:
     except preemption.Preempted:
         if devices.is_first():
             Console(stderr=True).print("stopped; the same command goes on from here")
+        sys.exit(preemption.EXIT_CODE)
+    except files.HeldError as error:
+        # It may be one that is about to end, and the same command will go on then.
+        Console(stderr=True).print(escape(str(error)), soft_wrap=True)
         sys.exit(preemption.EXIT_CODE)
     except FAILURES as error:
         label = f"error{devices.which_process()}:"

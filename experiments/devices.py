@@ -172,7 +172,7 @@ def from_first(fn: Callable[[], T]) -> T:
     if is_first():
         try:
             content = pickle.dumps(jax.device_get(fn()))
-        except Exception as raised:
+        except BaseException as raised:  # a stop, too: the others must not wait for ever
             error = raised
     size = int.from_bytes(_bytes_from_first(len(content).to_bytes(8, "big")), "big")
     if error is not None:

@@ -1,5 +1,6 @@
 """What is in a run's folder or a store, what is damaged, and what to do; nothing is changed."""
 
+import dataclasses
 import json
 import re
 from collections.abc import Iterator
@@ -118,6 +119,20 @@ def _in_run(folder: Path) -> Iterator[Finding]:
         yield _unreadable(file, error)
     else:
         yield Finding("well", folder, _progress(result))
+        if result is not None and settings.exists():
+            yield from _other_settings(settings, result, copy)
+
+
+def _other_settings(settings: Path, result: Result, copy: str) -> Iterator[Finding]:
+    """Settings that are not those of the result beside them."""
+    try:
+        held = json.loads(settings.read_text(encoding="utf-8"))
+    except (ValueError, OSError):
+        return  # told of already
+    if held != result.config:
+        yield Finding(
+            "damaged", settings, f"it is not what {results.FILE_NAME} was made with", copy
+        )
 
 
 def _result(file: Path) -> Result | None:
@@ -131,9 +146,14 @@ def _progress(result: Result | None) -> str:
         return "a run that has written no result yet"
     done = len(results.finished(result))
     return (
-        f"a run of {result.method} in {result.experiment}; seeds that learned all "
+        f"a run of {_shown(result.method)} in {_shown(result.experiment)}; seeds that learned all "
         f"{len(result.tasks)} tasks: {done} of {len(result.seeds)} begun"
     )
+
+
+def _shown(name: str) -> str:
+    """A name out of a file, without what a terminal would obey."""
+    return name if name.isprintable() else repr(name)
 
 
 def _in_seed(folder: Path) -> Iterator[Finding]:
@@ -147,12 +167,25 @@ def _in_seed(folder: Path) -> Iterator[Finding]:
     except Exception as error:  # what is in a damaged file may raise nearly anything
         yield Finding("damaged", folder / sequence.STATE_FILE, f"{error}", again)
         return
+    told = _told(folder)
+    tasks = len(stored.record.accuracy) if stored else 0
     if (folder / bookmark.FILE).exists():
-        yield _within_task(folder / bookmark.FILE)
+        yield _within_task(folder / bookmark.FILE, tasks)
+    if stored is None and told is not None:
+        text = f"it is gone, and {results.FILE_NAME} has tasks that were learned with it"
+        yield Finding("damaged", folder / sequence.STATE_FILE, text, f"put it back, or {again}")
+        return
     if stored is None:
         yield Finding("note", folder, "no task is finished yet", "give the run's command again")
         return
-    record = stored[-1]
+    record = stored.record
+    if folder.name != f"seed_{record.seed}":
+        text = f"it is that of seed {record.seed}"
+        yield Finding("damaged", folder / sequence.STATE_FILE, text, f"put it back, or {again}")
+    elif told is not None and len(told.accuracy) == tasks and _plain(told) != _plain(record):
+        text = f"the numbers of seed {record.seed} are not those of its state"
+        advice = f"remove {results.FILE_NAME} and give the run's command again, which writes it"
+        yield Finding("damaged", folder.parent / results.FILE_NAME, text, advice)
     names = _task_names(folder)
     is_finished = len(record.accuracy) == len(names)
     yield Finding("well", folder, f"tasks learned: {len(record.accuracy)} of {len(names) or '?'}")
@@ -188,8 +221,23 @@ def _missing_memory(folder: Path, record: SeedRecord, names: tuple[str, ...]) ->
     return None
 
 
-def _within_task(path: Path) -> Finding:
-    """Where a run is within a task."""
+def _told(folder: Path) -> SeedRecord | None:
+    """What the run's result says of the seed of `folder`, if anything can be read there."""
+    try:
+        result = _result(folder.parent / results.FILE_NAME)
+    except (ValueError, OSError):
+        return None
+    of_seed = {f"seed_{record.seed}": record for record in result.seeds} if result else {}
+    return of_seed.get(folder.name)
+
+
+def _plain(record: SeedRecord) -> str:
+    """A record as it is written, in which a loss that is no number equals itself."""
+    return json.dumps(dataclasses.asdict(record))
+
+
+def _within_task(path: Path, learned: int) -> Finding:
+    """Where a run that has learned so many tasks is within the next one."""
     try:
         task, epochs, chunks = bookmark.place(path)
     except OSError as error:
@@ -201,6 +249,9 @@ def _within_task(path: Path) -> Finding:
             "from its start; nothing else is lost"
         )
         return Finding("damaged", path, text, advice)
+    if task != learned:
+        text = f"within task number {task + 1}, which is not the one after those learned"
+        return Finding("note", path, text, "nothing: the run's next start removes it")
     measured = f", parts of importance measured: {chunks}" if chunks else ""
     text = f"within task number {task + 1}; epochs learned: {epochs}{measured}"
     return Finding("note", path, text, "give the run's command again, which goes on from here")

@@ -1,6 +1,7 @@
 """Files that are whole or not there."""
 
 import contextlib
+import fcntl
 import os
 import re
 import shutil
@@ -26,6 +27,33 @@ def write_whole(path: Path, content: bytes) -> None:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
         raise
+
+
+class HeldError(RuntimeError):
+    """Another process holds a file that this one wants for itself."""
+
+
+@contextlib.contextmanager
+def held(path: Path) -> Iterator[None]:
+    """Hold a file that is there for this process alone; the kernel lets go when the process ends.
+
+    Where it cannot be written to, or the file system knows no locks, nothing is held.
+
+    Raises:
+      HeldError: another process holds it.
+    """
+    with contextlib.ExitStack() as stack:
+        try:
+            file = stack.enter_context(path.open("r+b"))
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise HeldError(
+                f"another process is at work in {path.parent}. Let it finish or end it, and give "
+                "the command again"
+            ) from error
+        except OSError:
+            pass
+        yield
 
 
 def read(path: Path) -> bytes:

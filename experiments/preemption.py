@@ -12,8 +12,11 @@ EXIT_CODE = 75
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
-class Preempted(Exception):  # noqa: N818 (no error: it is what was asked for)
-    """A run stops because a signal asked for it; what it has learned is kept."""
+class Preempted(BaseException):
+    """A run stops because a signal asked for it; what it has learned is kept.
+
+    No Exception, like KeyboardInterrupt: whoever turns errors into others does not mean it.
+    """
 
 
 _asked = threading.Event()
@@ -24,6 +27,12 @@ _waits = threading.Event()
 def is_asked() -> bool:
     """Whether a signal has asked this process to stop."""
     return _asked.is_set()
+
+
+def end_at_once() -> None:
+    """SIGTERM and SIGINT end this process with EXIT_CODE: there is nothing to keep yet."""
+    for number in SIGNALS:
+        signal.signal(number, lambda *_: os._exit(EXIT_CODE))
 
 
 @contextlib.contextmanager

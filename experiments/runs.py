@@ -1,10 +1,11 @@
 """A run: all seeds of one method of one experiment, resumed where it was stopped."""
 
+import contextlib
 import dataclasses
 import inspect
 import json
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from jax.sharding import Mesh
@@ -14,7 +15,7 @@ from experiments import devices, results, sequence
 from experiments.bookmark import SECONDS
 from experiments.config import SequenceConfig
 from experiments.data.types import Task
-from experiments.files import remove_leftovers, temporary_for
+from experiments.files import held, remove_leftovers, temporary_for
 from experiments.methods import METHODS, Method
 from experiments.names import nearest
 from experiments.results import Result, SeedRecord
@@ -79,6 +80,7 @@ def run(
     Raises:
       ValueError: the folder holds a run with other settings, which are named; an unknown method.
       Preempted: a signal asked to stop; what was learned is kept.
+      HeldError: another process is at work in the folder.
     """
     learning_method = method_of(config, method)
     folder = out / method
@@ -115,19 +117,20 @@ def run(
         if begin_from is not None:
             _copy_once(begin_from / method / f"seed_{seed}", folder / f"seed_{seed}")
         learned_first = None if first is None else first / PLAIN / f"seed_{seed}"
-        record = sequence.learn(
-            setup,
-            seed,
-            folder / f"seed_{seed}",
-            report,
-            keep,
-            made,
-            stop_after,
-            learned_first,
-            checkpoint_seconds,
-        )
-        if records.get(seed) != record:
-            keep(record)
+        with _alone(folder):
+            record = sequence.learn(
+                setup,
+                seed,
+                folder / f"seed_{seed}",
+                report,
+                keep,
+                made,
+                stop_after,
+                learned_first,
+                checkpoint_seconds,
+            )
+            if records.get(seed) != record:
+                keep(record)
     return _with_seeds(empty, {seed: records[seed] for seed in seeds})
 
 
@@ -157,13 +160,34 @@ def _copy_once(source: Path, target: Path) -> None:
     devices.from_first(copy)
 
 
+@contextlib.contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Hold the run in `folder`, of which process 0 is the one that writes."""
+    with contextlib.ExitStack() as stack:
+
+        def hold() -> None:
+            stack.enter_context(held(folder / SETTINGS_FILE))
+
+        devices.from_first(hold)
+        yield
+
+
 def _records(folder: Path, settings: dict[str, object]) -> dict[int, SeedRecord]:
     """The records in `folder`, which is or becomes that of a run with `settings`, by seed."""
     _claim(folder, settings)
     for written in (folder, *folder.glob("seed_*")):
         remove_leftovers(written)
     file = folder / results.FILE_NAME
-    return {record.seed: record for record in results.read(file).seeds} if file.exists() else {}
+    records = {record.seed: record for record in results.read(file).seeds} if file.exists() else {}
+    for seed in records:
+        state = folder / f"seed_{seed}" / sequence.STATE_FILE
+        # A result may go without its seeds' folders, but not with half of one.
+        if state.parent.is_dir() and not state.exists():
+            raise ValueError(
+                f"{state} is gone, and {file} has tasks that were learned with it. Put it back, "
+                f"or remove {state.parent} to learn that seed again"
+            )
+    return records
 
 
 def _with_seeds(empty: Result, records: Mapping[int, SeedRecord]) -> Result:

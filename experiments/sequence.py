@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, TypeGuard
 
 import jax
 
+import mas_jax
 from experiments import bookmark as bookmarks
 from experiments import checkpoint, devices, preemption
 from experiments.account import Measured, bytes_held, evaluate, histograms
@@ -61,9 +62,9 @@ def learn(
       Preempted: a signal asked to stop; what was learned is kept in `folder`.
     """
     key = jax.random.key(seed)
-    state, record = _begin(setup, key, seed, folder, first)
     last = len(setup.task_names) if stop_after is None else stop_after
     with preemption.until_boundary():
+        state, record = _begin(setup, key, seed, folder, first)
         for task in range(len(record.accuracy), last):
             bookmark = _bookmark(setup, folder, task, first, checkpoint_seconds)
             learned = _learn_task(setup, task, key, state, record, report, first, bookmark)
@@ -94,7 +95,7 @@ def _begin(
     setup: Setup, key: jax.Array, seed: int, folder: Path, first: Path | None
 ) -> tuple[State, SeedRecord]:
     """The state after the last task that `folder` holds, or that before the first."""
-    restored = devices.from_first(lambda: _restore(setup, folder))
+    restored = devices.from_first(lambda: _restore(setup, seed, folder))
     if restored is not None and restored.params is None:
         return State(None, None, None), restored.record
     init_optimizer = setup.learner.init_optimizer
@@ -105,7 +106,7 @@ def _begin(
         if setup.pretrained is not None:
             params = {**params, "trunk": devices.replicated(setup.mesh, setup.pretrained)}
         if _is_shared(first, setup, 0):
-            untrained = _stored(first)[2].untrained
+            untrained = _stored(first).record.untrained
         else:
             untrained = evaluate(setup, params).per_task
         record = SeedRecord(seed=seed, untrained=untrained)
@@ -128,33 +129,53 @@ class Restored(NamedTuple):
     record: SeedRecord
 
 
-def _restore(setup: Setup, folder: Path) -> Restored | None:
-    """The state after the last task that `folder` holds, or None before the first."""
+def _restore(setup: Setup, seed: int, folder: Path) -> Restored | None:
+    """The state after the last task that `folder` holds, or None before the first.
+
+    Raises ValueError where its files are not all of one moment of the run of `seed`.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     stored = checkpoint.load(folder / STATE_FILE)
     if stored is None:
         return None
-    params, optimizer, record = stored
+    params, optimizer, record, memory_digest = stored
+    again = f"Put it back, or remove {folder} to learn that seed again"
+    if record.seed != seed:
+        raise ValueError(f"{folder / STATE_FILE} is that of seed {record.seed}. {again}")
     task = len(record.accuracy) - 1
     if task + 1 == len(setup.task_names):
         (folder / bookmarks.FILE).unlink(missing_ok=True)  # killed just before it was removed
         return Restored(None, [], None, record)
-    memory = setup.method.load_memory(params, folder, task, setup.task_names[task])
+    name = setup.task_names[task]
+    try:
+        memory = setup.method.load_memory(params, folder, task, name)
+    except (FileNotFoundError, mas_jax.TaskNotFoundError) as error:
+        gone = f"what {folder} kept after task {name!r} is gone ({error}). {again}"
+        raise ValueError(gone) from error
+    if memory_digest not in ("", checkpoint.tree_digest(memory)):
+        raise ValueError(
+            f"what {folder} kept after task {name!r} is not what {STATE_FILE} was written with: "
+            f"files of another task or seed lie there. {again}"
+        )
     return Restored(params, optimizer, memory, record)
 
 
 def _save(setup: Setup, folder: Path, stage: Stage, state: State, record: SeedRecord) -> SeedRecord:
     """Keep the state after a task in `folder`; `record`, with the time that took."""
     start = time.perf_counter()
-    devices.from_first(
-        lambda: setup.method.save_memory(jax.device_get(state.memory), folder, stage)
-    )
+
+    def write_memory() -> str:
+        memory = jax.device_get(state.memory)
+        setup.method.save_memory(memory, folder, stage)
+        return checkpoint.tree_digest(memory)
+
+    digest = devices.from_first(write_memory)
     record = _timed(record, saving=time.perf_counter() - start)
     kept = [] if setup.config.reset_optimizer else jax.tree.leaves(state.opt_state)
 
     def write() -> None:
         params, optimizer = jax.device_get((state.params, kept))
-        checkpoint.save(folder / STATE_FILE, params, optimizer, record)
+        checkpoint.save(folder / STATE_FILE, params, optimizer, record, digest)
 
     devices.from_first(write)
     return record
@@ -231,7 +252,7 @@ def _is_shared(first: Path | None, setup: Setup, task: int) -> TypeGuard[Path]:
     return task == 0 and first is not None and setup.method.learns_first_plainly()
 
 
-def _stored(first: Path) -> tuple[Any, list[Any], SeedRecord]:
+def _stored(first: Path) -> checkpoint.Stored:
     """What the run in `first` holds after the first task."""
     stored = devices.from_first(lambda: checkpoint.load(first / STATE_FILE))
     if stored is None:
@@ -243,8 +264,8 @@ def _learned_before(
     setup: Setup, key: jax.Array, state: State, first: Path, bookmark: Bookmark
 ) -> LearnedTask:
     """The first task as the run of fine-tuning in `first` has learned it."""
-    params, _, record = _stored(first)
-    params = devices.replicated(setup.mesh, params)
+    stored = _stored(first)
+    params, record = devices.replicated(setup.mesh, stored.params), stored.record
     stage = stage_at(setup, 0, params, state.opt_state, jax.random.fold_in(key, 0), bookmark)
     of_class = record.class_accuracy[0] if record.class_accuracy else ()
     measured = Measured(record.accuracy[0], of_class, record.overall[0])

@@ -49,7 +49,7 @@ def state_of(folder: Path) -> tuple[Any, SeedRecord]:
     """The parameters and the record in the folder of a seed."""
     state = checkpoint.load(folder / sequence.STATE_FILE)
     assert state is not None
-    params, _, record = state
+    params, _, record, _ = state
     return params, record
 
 

@@ -64,6 +64,20 @@ def flip(path: Path) -> None:
     path.write_bytes(content)
 
 
+def edit(path: Path, before: str, after: str) -> None:
+    """Change a text file."""
+    text = path.read_text()
+    assert before in text
+    path.write_text(text.replace(before, after, 1))
+
+
+def renumber(path: Path) -> None:
+    """Change the accuracy before any task in a result."""
+    content = json.loads(path.read_text())
+    content["seeds"][0]["untrained"][0] += 0.125
+    path.write_text(json.dumps(content))
+
+
 def snapshot(directory: Path) -> dict[str, bytes]:
     return {
         str(path): path.read_bytes() if path.is_file() else b"" for path in directory.rglob("*")
@@ -163,6 +177,18 @@ def test_leftovers_and_locks_are_noted_and_are_no_damage(store, run, capsys):
             lambda mas: (mas / "seed_0" / bookmark.FILE).write_bytes(bytes(40)),
             ["it is not what was written", "from its start; nothing else is lost"],
         ),
+        (
+            lambda mas: (mas / "seed_0/state.msgpack").unlink(),
+            ["state.msgpack: it is gone, and result.json has tasks", "put it back, or remove"],
+        ),
+        (
+            lambda mas: renumber(mas / "result.json"),
+            ["the numbers of seed 0 are not those of its state", "remove result.json and give"],
+        ),
+        (
+            lambda mas: edit(mas / "settings.json", '"epochs": 1', '"epochs": 7'),
+            ["settings.json: it is not what result.json was made with", "put a copy back"],
+        ),
         (lambda mas: (mas / "settings.json").unlink(), ["it is gone", 'the entry "config"']),
         (lambda mas: (mas / "settings.json").write_text("{"), ["it is no JSON", "put a copy back"]),
         (lambda mas: (mas / "result.json").write_text("{}"), ["is not a result", "remove it and"]),
@@ -183,10 +209,15 @@ def test_it_is_said_where_within_a_task_a_run_is(run, capsys):
     status, text = asked(run, capsys)
     assert status == 0
     assert "within task number 3; epochs learned: 2\n" in text
-    kept.keep("importance", {"w": jnp.ones(3)}, chunks=7)
+    kept.keep("importance", {"w": jnp.ones(3)}, chunks=7, rows=100)
     text = asked(run, capsys)[1]
     assert "within task number 3; epochs learned: 2, parts of importance measured: 7" in text
     assert "which goes on from here" in text
+    bookmark.Bookmark(run / "mas/seed_0" / bookmark.FILE, "1 digest", seconds=0.0).keep(
+        "training", {"w": jnp.ones(3)}, losses=(), chosen=()
+    )
+    text = asked(run, capsys)[1]
+    assert "within task number 2, which is not the one after those learned" in text
 
 
 def test_a_memory_that_is_not_needed_any_more_is_no_damage(run, capsys):

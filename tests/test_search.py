@@ -325,7 +325,7 @@ def test_every_strength_goes_on_from_the_first_task_as_if_from_scratch(
             checkpoint.load(path / method / "seed_1000" / sequence.STATE_FILE)
             for path in (tmp_path / folder, out)
         ]
-        params, leaves, records = zip(*[state for state in states if state], strict=True)
+        params, leaves, records, _ = zip(*[state for state in states if state], strict=True)
         chex.assert_trees_all_equal(*params)
         chex.assert_trees_all_equal(*leaves)
         ours, theirs = (dataclasses.replace(without_times(r), made={}) for r in records)

@@ -65,11 +65,11 @@ def test_a_run_stopped_between_anchor_and_state_goes_on(
     whole = learn("mas", tmp_path / "whole")
     save, saved = checkpoint.save, []
 
-    def stop_at_second(path: Path, params: Any, optimizer: Any, record: SeedRecord) -> None:
-        saved.append(record)
+    def stop_at_second(*arguments: Any) -> None:
+        saved.append(arguments)
         if len(saved) == 2:
             raise StopError
-        save(path, params, optimizer, record)
+        save(*arguments)
 
     with monkeypatch.context() as patch:
         patch.setattr(checkpoint, "save", stop_at_second)

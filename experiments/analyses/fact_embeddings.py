@@ -175,7 +175,7 @@ def _params(folder: Path, task_count: int, result: Result, runs: Path) -> Any:
     stored = checkpoint.load(folder / STATE_FILE)
     if stored is None:
         raise ValueError(f"there is no {folder / STATE_FILE}; {_made_by(result, runs)}")
-    params, _, record = stored
+    params, _, record, _ = stored
     if len(record.accuracy) != task_count:
         raise ValueError(
             f"{folder / STATE_FILE} is of the network after task {len(record.accuracy)}, wanted "

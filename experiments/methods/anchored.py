@@ -123,7 +123,7 @@ def importance_over(
     chunk = 1 if network.stepwise else BATCHES_PER_CHUNK
     state, done = measuring.init(stage.params), 0
     kept = bookmark.found("importance", lambda: state)
-    if kept is not None:
+    if kept is not None and kept.told["rows"] == chunk * BATCH_SIZE:
         state, done = kept.tree, kept.told["chunks"]
     before = 0
     for number, part in enumerate(parts):
@@ -132,7 +132,8 @@ def importance_over(
         for index in range(max(0, done - before), len(stream.rows)):
             state = measuring.add(state, index, stream, part, stage.params)
             # Wait: the host would otherwise be chunks ahead of what a stop could keep.
-            bookmark.keep("importance", jax.block_until_ready(state), chunks=before + index + 1)
+            told = {"chunks": before + index + 1, "rows": chunk * BATCH_SIZE}
+            bookmark.keep("importance", jax.block_until_ready(state), **told)
         before += len(stream.rows)
     return measuring.finalize(state)
 

@@ -165,7 +165,7 @@ def fingerprint(out: Path, file: Path) -> None:
         raise FaultError(f"a finished run leaves {left or bookmark.FILE} behind")
     stored = checkpoint.load(folder / sequence.STATE_FILE)
     assert stored is not None
-    params, optimizer, _ = stored
+    params, optimizer, _, _ = stored
     found = {"parameters": digest((params, optimizer))}
     store = mas_jax.AnchorStore(folder / "anchors")
     for task in store.tasks():

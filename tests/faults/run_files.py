@@ -96,7 +96,7 @@ def read_state(path: pathlib.Path) -> int:
     stored = checkpoint.load(path)
     if stored is None:
         return 0
-    params, _, record = stored
+    params, _, record, _ = stored
     return numbered(len(record.accuracy), params)
 
 
