@@ -132,8 +132,15 @@ class Entries:
                 f"{failed}: Orbax skipped step {step}. Is another program writing there? End "
                 "it, and save again"
             )
-        if not store_files.is_remote(self._directory):
+        if store_files.is_remote(self._directory):
+            return
+        try:
             store_files.flush(pathlib.Path(self._where(step)))
+        except OSError as error:
+            raise StoreNotWritableError(
+                f"task {content['task']!r} is listed in {self._directory} but may not survive a "
+                f"power cut: {error}. Delete it, and save it again"
+            ) from error
 
     def delete(self, step: int) -> None:
         """Remove one entry."""

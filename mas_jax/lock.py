@@ -31,11 +31,19 @@ def writer_lock(directory: pathlib.Path) -> Iterator[None]:
                 f"the store {directory} is being written to by {_owner(file)}. Try again when it "
                 "has finished; the lock ends with that process, there is nothing to clear away"
             ) from error
-        try:
+        except OSError as error:
+            raise StoreNotWritableError(
+                f"the store {directory} cannot be locked: {error}. Choose a directory on a local "
+                "disk, NFS 4 or another file system with locks"
+            ) from error
+        # On a full disk nobody can sign, and a deletion is what makes room.
+        with contextlib.suppress(OSError):
             _sign(file)
+        try:
             yield
         finally:
-            file.truncate(0)
+            with contextlib.suppress(OSError):
+                file.truncate(0)
 
 
 @contextlib.contextmanager
@@ -47,19 +55,24 @@ def _opened(directory: pathlib.Path) -> Iterator[TextIO]:
         flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW
         descriptor = os.open(directory / LOCK_FILE, flags, 0o666)
     except OSError as error:
+        lock, refused = directory / LOCK_FILE, f"cannot write to the store {directory}: {error}"
+        if lock.is_symlink() or lock.is_dir():
+            raise StoreNotWritableError(
+                f"{refused}. Remove {lock}, which is no lock of this library's"
+            ) from error
         raise StoreNotWritableError(
-            f"cannot write to the store {directory}: {error}. Choose a directory in which this "
-            "user may create files"
+            f"{refused}. Choose a directory in which this user may create files"
         ) from error
-    with os.fdopen(descriptor, "a+", encoding="utf-8") as file:
+    with os.fdopen(descriptor, "a+", encoding="utf-8", errors="replace") as file:
         yield file
 
 
 def _sign(file: TextIO) -> None:
     """Write who holds the lock, for whoever finds it taken."""
     file.truncate(0)
-    json.dump({"host": socket.gethostname(), "pid": os.getpid(), "time": time.time()}, file)
-    file.flush()
+    owner = {"host": socket.gethostname(), "pid": os.getpid(), "time": time.time()}
+    # Past the file's buffer, which would be written again when it is closed.
+    os.write(file.fileno(), json.dumps(owner).encode())
 
 
 def _owner(file: TextIO) -> str:
@@ -69,7 +82,7 @@ def _owner(file: TextIO) -> str:
         owner = json.load(file)
         age = max(0, round(time.time() - owner["time"]))
         return f"process {owner['pid']} on {owner['host']}, for {age} s so far"
-    except (ValueError, TypeError, KeyError):
+    except (ValueError, TypeError, KeyError, OverflowError):
         # Between a writer's lock and its signature there is nothing to read.
         return "another process"
 
@@ -80,10 +93,10 @@ def writer_of(directory: pathlib.Path) -> str | None:
     A writer takes its signature back; that of one which was killed stays, and does no harm.
     """
     try:
-        with (directory / LOCK_FILE).open(encoding="utf-8") as file:
+        with (directory / LOCK_FILE).open(encoding="utf-8", errors="replace") as file:
             text = file.read()
             return f"{_owner(file)}{_if_gone(text)}" if text else None
-    except FileNotFoundError:
+    except (FileNotFoundError, IsADirectoryError):
         return None
 
 
@@ -96,6 +109,6 @@ def _if_gone(signature: str) -> str:
         os.kill(owner["pid"], 0)
     except ProcessLookupError:
         return ", which does not run any more"
-    except (ValueError, TypeError, KeyError, OSError):
+    except (ValueError, TypeError, KeyError, OverflowError, OSError):
         pass
     return ""

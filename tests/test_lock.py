@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from mas_jax.errors import StoreLockedError, StoreNotWritableError
-from mas_jax.lock import LOCK_FILE, writer_lock
+from mas_jax.lock import LOCK_FILE, writer_lock, writer_of
 
 HOLDER = """
 import pathlib, sys
@@ -107,3 +107,43 @@ def test_a_link_in_the_locks_place_is_not_followed(tmp_path):
     ):
         pass
     assert (tmp_path / "thesis").read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    "content", [b"\xff", b'{"pid": 99999999999999999999999, "host": "HOST", "time": 0}', b"["]
+)
+def test_a_damaged_signature_is_another_process_and_no_error(tmp_path, content):
+    content = content.replace(b"HOST", os.uname().nodename.encode())
+    (tmp_path / LOCK_FILE).write_bytes(content)
+    assert "process" in (writer_of(tmp_path) or "")
+    with writer_lock(tmp_path):
+        pass
+
+
+def test_a_folder_in_the_locks_place_is_told_to_be_removed(tmp_path):
+    (tmp_path / LOCK_FILE).mkdir()
+    assert writer_of(tmp_path) is None
+    with pytest.raises(StoreNotWritableError, match=r"Remove .*\.lock"), writer_lock(tmp_path):
+        pass
+
+
+def test_without_room_for_a_signature_the_lock_is_held_all_the_same(tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "write", full)
+    with (
+        writer_lock(tmp_path),
+        pytest.raises(StoreLockedError, match="another process"),
+        writer_lock(tmp_path),
+    ):
+        pass
+
+
+def test_a_file_system_without_locks_is_refused_with_advice(tmp_path, monkeypatch):
+    def unknown(*_):
+        raise OSError(errno.ENOTSUP, os.strerror(errno.ENOTSUP))
+
+    monkeypatch.setattr("mas_jax.lock.fcntl.flock", unknown)
+    with pytest.raises(StoreNotWritableError, match="a local disk"), writer_lock(tmp_path):
+        pass
