@@ -198,11 +198,13 @@ def test_a_shared_first_task_is_stopped_within_its_importance_too(
 # What is kept, and when
 
 
-def epochs_learned(setup: Setup, folder: Path, **options: Any) -> list[tuple[int, int]]:
+def epochs_learned(
+    setup: Setup, folder: Path, seed: int = 0, **options: Any
+) -> list[tuple[int, int]]:
     """(task, epoch) of every epoch that this start learned."""
     seen: list[tuple[int, int]] = []
     sequence.learn(
-        setup, 0, folder, lambda epoch: seen.append((epoch.task, epoch.epoch)), **options
+        setup, seed, folder, lambda epoch: seen.append((epoch.task, epoch.epoch)), **options
     )
     return seen
 
@@ -300,7 +302,7 @@ def test_a_bookmark_on_the_way_from_elsewhere_is_not_taken(
         with pytest.raises(Preempted):
             sequence.learn(setup, 1, tmp_path / "other", lambda _: None)
     (tmp_path / "other" / bookmark.FILE).write_bytes(kept)
-    assert epochs_learned(setup, tmp_path / "other") == [(1, 0), (1, 1), (2, 0), (2, 1)]
+    assert epochs_learned(setup, tmp_path / "other", 1) == [(1, 0), (1, 1), (2, 0), (2, 1)]
 
 
 def test_a_bookmark_with_other_arrays_is_not_taken(
