@@ -15,6 +15,7 @@ from experiments.analyses import importance_codes as table
 from experiments.analyses.linear_code import linear8
 from mas_jax import importance_codes
 from mas_jax.anchor import Anchor
+from mas_jax.entries import Entries
 from mas_jax.errors import CheckpointCorruptError, NonFiniteError
 from mas_jax.importance_codes import BLOCK, OCTAVES, decoded, encoded
 from mas_jax.store import AnchorStore
@@ -145,7 +146,7 @@ def test_a_store_gives_back_float32_and_theta_exactly(tmp_path, code, version):
 def test_damage_to_what_is_stored_is_refused(tmp_path, monkeypatch, tree):
     store = AnchorStore(tmp_path)
     store.save("birds", Anchor(PARAMS, OMEGA), objective="x", num_samples=1, importance_as="log8")
-    read = AnchorStore._read_arrays
+    read = Entries._arrays
 
     def damaged(*arguments):
         arrays = read(*arguments)
@@ -155,7 +156,7 @@ def test_damage_to_what_is_stored_is_refused(tmp_path, monkeypatch, tree):
         value.reshape(-1).view(np.uint8)[0] ^= 1
         return {**arrays, tree: {**arrays[tree], number: value}}
 
-    monkeypatch.setattr(AnchorStore, "_read_arrays", damaged)
+    monkeypatch.setattr(Entries, "_arrays", damaged)
     with pytest.raises(CheckpointCorruptError, match=r"importance\['w'\] of task 'birds'"):
         store.restore("birds", like=PARAMS)
 
