@@ -1,5 +1,6 @@
 """A run's folder: one process at a time, and files that are all of one run and one moment."""
 
+import dataclasses
 import os
 import shutil
 import signal
@@ -107,14 +108,14 @@ def test_anchors_that_are_gone_are_an_error_with_advice(tmp_path: Path) -> None:
 
 
 def test_another_tasks_memory_is_an_error(tmp_path: Path) -> None:
-    methods: dict[str, Method] = {"lwf": METHODS["lwf"]}
+    methods: dict[str, Method] = {"ebll": dataclasses.replace(METHODS["ebll"], code_size=2)}
     config = tiny.Tiny(epochs=1, methods=methods)
-    seed = half_way(tmp_path, "lwf", config) / "seed_0"
+    seed = half_way(tmp_path, "ebll", config) / "seed_0"
     memories = sorted(seed.glob("memory_*.msgpack"))
     assert len(memories) == 2
     shutil.copy(memories[0], memories[1])
     with pytest.raises(ValueError, match="files of another task or seed lie there"):
-        run(tmp_path, "lwf", config)
+        run(tmp_path, "ebll", config)
 
 
 def test_importance_of_chunks_of_another_size_begins_again(
