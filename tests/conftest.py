@@ -2,7 +2,9 @@
 
 import itertools
 import os
+import shutil
 import socket
+import tempfile
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -18,6 +20,12 @@ import pytest
 # tests ask for `strict_dtypes`, which optax's Adam and schedules would not survive.
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
+# Tests compile the same programs again and again, which took more than half of their time. Each
+# pytest process has a cache of its own, since jax does not write its files atomically.
+PROGRAMS = tempfile.mkdtemp(prefix="mas_jax_tests_")
+jax.config.update("jax_compilation_cache_dir", PROGRAMS)
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+
 # Compilation makes a first example slow, and a failure must come back in the next run.
 hypothesis.settings.register_profile(
     "mas_jax", deadline=None, derandomize=True, database=None, max_examples=15
@@ -27,6 +35,11 @@ hypothesis.settings.load_profile("mas_jax")
 hypothesis.settings.register_profile(
     "few", hypothesis.settings.get_profile("mas_jax"), max_examples=2
 )
+
+
+def pytest_unconfigure() -> None:
+    """Remove the cache of programs."""
+    shutil.rmtree(PROGRAMS, ignore_errors=True)
 
 
 class Mlp(NamedTuple):

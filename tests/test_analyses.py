@@ -22,6 +22,7 @@ from experiments.analyses.printed import print_table
 from experiments.results import Result, SeedRecord
 from experiments.sequence import STATE_FILE
 from experiments.setup import prepare
+from mas_jax.importance_codes import BLOCK, decoded, encoded
 from tests import tiny, watched
 
 
@@ -204,3 +205,24 @@ def test_the_control_learns_on_with_importance_in_equal_steps(tmp_path: Path) ->
     # 48 values, one scale: every step is the 255th part of the largest.
     steps = rounded * 255 / rounded.max()
     np.testing.assert_allclose(steps, steps.round(), atol=1e-3)
+
+
+@pytest.mark.parametrize("code", ["exact", "bfloat16", "log8"])
+def test_the_readme_says_how_many_bytes_a_parameter_takes(code):
+    omega = np.ones(1000 * BLOCK, np.float32)
+    stored, scales = encoded(omega, code)
+    size = (stored.nbytes + (0 if scales is None else scales.nbytes)) / omega.size
+    assert importance_codes.CODES[code][1:3] == (f"{size:.3g}", f"{size + 4:.3g}")
+
+
+def test_equal_steps_lose_what_logarithms_keep():
+    # 95 % of these lie within a factor of 50 of the median, up and down.
+    omega = np.random.default_rng(0).lognormal(0, 2, 1000 * BLOCK).astype(np.float32)
+    logarithms = decoded(*encoded(omega, "log8"), "log8").astype(np.float64)
+    steps = linear8(omega)
+    assert np.abs(logarithms / omega - 1).max() < 0.034
+    assert np.mean(steps == 0) > 0.25
+    # Equal steps are the finer ones for large entries alone.
+    large = omega > np.quantile(omega, 0.9)
+    errors = [np.median(np.abs(coded / omega - 1)[large]) for coded in (steps, logarithms)]
+    assert errors[0] < errors[1]

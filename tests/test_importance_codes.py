@@ -11,8 +11,6 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 import mas_jax
-from experiments.analyses import importance_codes as table
-from experiments.analyses.linear_code import linear8
 from mas_jax import importance_codes
 from mas_jax.anchor import Anchor
 from mas_jax.entries import Entries
@@ -96,26 +94,6 @@ def test_blocks_begin_and_end_where_they_should(size):
     assert scales is not None
     assert scales.size == -(-size // BLOCK)
     np.testing.assert_array_equal(decoded(stored, scales, "log8"), omega)
-
-
-@pytest.mark.parametrize("code", ["exact", "bfloat16", "log8"])
-def test_the_readme_says_how_many_bytes_a_parameter_takes(code):
-    omega = np.ones(1000 * BLOCK, np.float32)
-    stored, scales = encoded(omega, code)
-    size = (stored.nbytes + (0 if scales is None else scales.nbytes)) / omega.size
-    assert table.CODES[code][1:3] == (f"{size:.3g}", f"{size + 4:.3g}")
-
-
-def test_equal_steps_lose_what_logarithms_keep():
-    # 95 % of these lie within a factor of 50 of the median, up and down.
-    omega = np.random.default_rng(0).lognormal(0, 2, 1000 * BLOCK).astype(np.float32)
-    logarithms, steps = _there_and_back(omega, "log8"), linear8(omega)
-    assert np.abs(logarithms / omega - 1).max() < 0.034
-    assert np.mean(steps == 0) > 0.25
-    # Equal steps are the finer ones for large entries alone.
-    large = omega > np.quantile(omega, 0.9)
-    errors = [np.median(np.abs(coded / omega - 1)[large]) for coded in (steps, logarithms)]
-    assert errors[0] < errors[1]
 
 
 def test_negative_zero_is_a_zero():
