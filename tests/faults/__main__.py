@@ -69,6 +69,7 @@ def _parts(seed: int, only: Only) -> dict[str, Callable[[], Iterator[Outcome]]]:
         "file size limit": on_bench(parts.full_disks, only),
         "clock kills": on_bench(parts.clock_kills, seed, only),
         "damage": lambda: parts.damages(seed, only),
+        "damage of runs": lambda: parts.damages_of_runs(seed, only),
     }
 
 

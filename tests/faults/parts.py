@@ -4,13 +4,14 @@ import functools
 import itertools
 import os
 import pathlib
+import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from tests.faults import damage, damage_of_lock, judge, stores
+from tests.faults import damage, damage_of_lock, damage_of_runs, judge, small_runs, stores
 from tests.faults.cases import Bench, Case
 from tests.faults.operations import OPERATIONS
 from tests.faults.shim import Mode
@@ -143,6 +144,24 @@ def damages(
                 with damage.copied(sound) as directory:
                     ending, failure = trial.run(directory)
                 yield Outcome(trial.place, trial.number, trial.case, failure, ending)
+
+
+def damages_of_runs(
+    seed: int,
+    only: Only = ALL,
+    methods: Sequence[str] = tuple(small_runs.KEPT),
+    count: int | None = None,
+) -> Iterator[Outcome]:
+    """Every damage to stopped runs; with `count` a random choice of them."""
+    for method in methods:
+        with tempfile.TemporaryDirectory() as folder:
+            run = small_runs.make(method, pathlib.Path(folder))
+            for number, each in enumerate(some(damage_of_runs.plan(run, seed), count, seed)):
+                if only.has(each.number) and only.names(each.place):
+                    directory = pathlib.Path(folder, f"case {number}")
+                    ending, failure = damage_of_runs.tried(each, directory)
+                    shutil.rmtree(directory)
+                    yield Outcome(each.place, each.number, str(each), failure, ending)
 
 
 def some(cases: list[Any], count: int | None, seed: int) -> list[Any]:
