@@ -1,18 +1,19 @@
 """The entries of a store, each a step of an Orbax manager: found, read and verified, written."""
 
+import asyncio
 import contextlib
 import functools
 import os
 import pathlib
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
 from etils import epath
 
-from mas_jax import host_arrays, leftovers, manifest, store_files
+from mas_jax import host_arrays, leftovers, likeness, manifest, store_files
 from mas_jax.anchor import Anchor
 from mas_jax.condition import Entry
 from mas_jax.errors import (
@@ -30,6 +31,26 @@ from mas_jax.types import Params
 _ABANDONED: dict[str, int] = {}
 """By store, the number of the last entry that this process failed to write. TensorStore's threads
 may still be writing there, and what they write must not come into another entry."""
+
+
+class Older(NamedTuple):
+    """An entry that stands for a damaged one."""
+
+    task: str
+    anchor: Anchor
+    is_known: bool  # that the damaged one is of the task that was asked for
+
+
+class _Flushed(ocp.path.atomicity.AtomicRenameTemporaryPath):
+    """An entry that is on the disk itself before it gets its name.
+
+    Else a power cut may leave the name, and not what is in it. Orbax writes two files more, which
+    nobody reads.
+    """
+
+    async def finalize(self) -> None:
+        await asyncio.to_thread(store_files.flush, pathlib.Path(self.get()))
+        await super().finalize()
 
 
 class Entries:
@@ -71,7 +92,7 @@ class Entries:
 
     def anchor(self, step: int, content: Manifest, like: Params) -> Anchor:
         """The anchor of one step, verified, in the structure of `like`."""
-        manifest.check_like(content, like)
+        likeness.check_like(content, like)
         read = functools.partial(self._arrays, step, content["task"])
         try:
             return host_arrays.restored(content, like, read, self._where(step))
@@ -82,15 +103,15 @@ class Entries:
             self._manager.reload()
             return self.anchor(*self.find(content["task"]), like)
 
-    def newest_before(self, task: str, like: Params) -> tuple[str, Anchor] | None:
-        """The name and the anchor of the newest whole entry older than the damaged `task`."""
+    def newest_before(self, task: str, like: Params) -> Older | None:
+        """The newest whole entry older than the damaged one of `task`."""
         found = self._manifests()
         named = {s: content for s, content in found.items() if not isinstance(content, MasJaxError)}
         own = [step for step, content in named.items() if content["task"] == task]
         damaged = [s for s, content in found.items() if isinstance(content, CheckpointCorruptError)]
         for step in (step for step in reversed(named) if step < (own or damaged)[0]):
             with contextlib.suppress(CheckpointCorruptError, TaskNotFoundError, TreeMismatchError):
-                return named[step]["task"], self.anchor(step, named[step], like)
+                return Older(named[step]["task"], self.anchor(step, named[step], like), bool(own))
         return None
 
     def examined(self) -> Iterator[Entry]:
@@ -224,6 +245,8 @@ def opened(directory: epath.Path, *, alone: bool = False) -> Iterator[Entries]:
         create=False,
         enable_async_checkpointing=False,
         todelete_subdir=leftovers.DELETED,
+        # Object storage has no names that come before their content.
+        temporary_path_class=None if store_files.is_remote(directory) else _Flushed,
         # Or it looks into every entry, and fails where a writer has just deleted one.
         lightweight_initialize=not alone,
         multiprocessing_options=ocp.options.MultiprocessingOptions(

@@ -64,13 +64,24 @@ class OlderAnchorWarning(UserWarning):
       task: the name asked for.
       restored: the name of the task whose anchor was returned.
       damage: the error that would have been raised.
+      is_known: whether the task is known to have been saved; where it is not, the damaged entry
+        may be that of another.
     """
 
-    def __init__(self, task: str, restored: str, damage: CheckpointCorruptError):
+    def __init__(
+        self, task: str, restored: str, damage: CheckpointCorruptError, *, is_known: bool = True
+    ):
         super().__init__(task, restored, damage)
-        self.task, self.restored, self.damage = task, restored, damage
+        self.task, self.restored, self.damage, self.is_known = task, restored, damage, is_known
 
     def __str__(self) -> str:
+        if not self.is_known:
+            return (
+                f"no readable entry is that of task {self.task!r}, and the anchor of "
+                f"{self.restored!r}, the newest whole one before the damaged entry, was restored. "
+                f"See that {self.task!r} is the name meant; if it is, what was learned since "
+                f"{self.restored!r} is not held. What is wrong: {self.damage}"
+            )
         return (
             f"the anchor of task {self.task!r} cannot be restored, and that of {self.restored!r}, "
             f"the newest whole one before it, was: what was learned since then is not held. "

@@ -12,14 +12,13 @@ from mas_jax import checks, importance_codes, trees
 from mas_jax.anchor import Anchor
 from mas_jax.errors import CheckpointCorruptError
 from mas_jax.importance_codes import Code
+from mas_jax.likeness import dtype_of, leaves_by_name
 from mas_jax.manifest import (
     ArrayRecord,
     LeafRecord,
     Manifest,
     StoredArray,
     digest,
-    dtype_of,
-    leaves_by_name,
     stored_arrays,
 )
 from mas_jax.types import Importance, Params
@@ -77,6 +76,11 @@ class HeldAnchor(NamedTuple):
 
 def check_anchor(anchor: Anchor, code: Code = "exact") -> None:
     """Raise, naming the leaf, unless both trees are what an anchor's must be."""
+    if not isinstance(anchor, Anchor):
+        raise TypeError(
+            "anchor must be a mas_jax.Anchor(params, importance), got "
+            f"{type(anchor).__module__}.{type(anchor).__qualname__}"
+        )
     checks.check_same_leaves("importance", anchor.importance, "anchor.params", anchor.params)
     if not jax.tree.leaves(anchor.params):
         raise ValueError("the anchor covers no parameter: there is nothing to save")

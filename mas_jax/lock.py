@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from typing import TextIO
 
+from mas_jax import store_files
 from mas_jax.errors import StoreLockedError, StoreNotWritableError
 
 LOCK_FILE = ".lock"
@@ -50,7 +51,7 @@ def writer_lock(directory: pathlib.Path) -> Iterator[None]:
 def _opened(directory: pathlib.Path) -> Iterator[TextIO]:
     """The lock file, open for writing."""
     try:
-        directory.mkdir(parents=True, exist_ok=True)
+        store_files.make(directory)
         # No link is followed: the lock is emptied, and what a link leads to would be.
         flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW
         descriptor = os.open(directory / LOCK_FILE, flags, 0o666)

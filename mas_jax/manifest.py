@@ -6,23 +6,19 @@ import importlib.metadata
 import json
 import math
 from collections.abc import Iterable, Iterator, Mapping
-from numbers import Integral
-from typing import Any, Literal, NamedTuple, NotRequired, TypedDict
+from typing import Any, Literal, NamedTuple, NotRequired, TypedDict, get_args
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mas_jax import trees
-from mas_jax.errors import CheckpointCorruptError, StoreFormatError, TreeMismatchError
+from mas_jax import descriptions, trees
+from mas_jax.errors import CheckpointCorruptError, StoreFormatError
 from mas_jax.importance_codes import BLOCK, STORED_DTYPES, Code
-from mas_jax.types import Params
 
 FORMAT_VERSION = 2
 """The newest format. The seal stays as it is in every format, so that an old reader can tell a
 newer format from a damaged file. 1 is written where Ω is "exact", which all readers know."""
-
-MAX_TASK_NAME = 200
 
 _LIBRARIES = ("mas-jax", "jax", "orbax-checkpoint", "flax", "optax")
 
@@ -150,12 +146,53 @@ def opened(manifest: Any, where: str) -> Manifest:
             f"the metadata in {where} is not what was saved (its digest differs, or another "
             "program wrote it). Put a copy of that folder back, or remove it to give its task up"
         )
-    if manifest["format_version"] > FORMAT_VERSION:
+    version = manifest.get("format_version")
+    if isinstance(version, int) and version > FORMAT_VERSION:
         raise StoreFormatError(
-            f"{where} has format {manifest['format_version']}, and mas_jax {_version('mas-jax')} "
+            f"{where} has format {version!s:.20}, and mas_jax {_version('mas-jax')} "
             f"reads formats up to {FORMAT_VERSION}: upgrade mas_jax"
         )
+    try:
+        _check_content(manifest)
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise CheckpointCorruptError(
+            f"the metadata in {where} is sealed, and not of this library's making "
+            f"({type(error).__name__}: {error}). Put a copy of that folder back, or remove it to "
+            "give its task up"
+        ) from error
     return Manifest(**manifest)
+
+
+def _check_content(manifest: dict[str, Any]) -> None:
+    """Raise ValueError, TypeError, KeyError or AttributeError where `describe` made none such."""
+    if missing := Manifest.__required_keys__ - manifest.keys():
+        raise ValueError(f"it lacks {', '.join(sorted(missing))}")
+    types = {"saved_at": str, "versions": dict, "leaves": list, "masked": list, "extra": dict}
+    for key, type_ in types.items():
+        if not isinstance(manifest[key], type_):
+            raise TypeError(f"{key} is {manifest[key]!r:.250}")
+    if manifest["format_version"] not in range(1, FORMAT_VERSION + 1):
+        raise ValueError(f"its format is {manifest['format_version']!r}")
+    descriptions.check_task_name(manifest["task"])
+    descriptions.check_description(
+        manifest["objective"], manifest["num_samples"], manifest["extra"]
+    )
+    if not isinstance(manifest.get("entry", 0), int):
+        raise TypeError(f"its entry is {manifest['entry']!r}")
+    if not all(isinstance(path, str) for path in manifest["masked"]):
+        raise TypeError(f"the paths masked in it are {manifest['masked']!r:.250}")
+    for leaf in manifest["leaves"]:
+        if not all(isinstance(size, int) and size >= 0 for size in leaf["shape"]):
+            raise ValueError(f"the shape of {leaf['path']} is {leaf['shape']!r:.250}")
+        if leaf["importance"].get("code", "exact") not in get_args(Code):
+            raise ValueError(f"the code of {leaf['path']} is {leaf['importance']['code']!r:.250}")
+        for record in (leaf["params"], leaf["importance"]):
+            dtype = np.dtype(record["dtype"])
+            if dtype.name != record["dtype"] or not jnp.issubdtype(dtype, jnp.floating):
+                raise ValueError(f"the dtype of {leaf['path']} is {record['dtype']!r:.250}")
+    for array in stored_arrays(Manifest(**manifest)):
+        if not isinstance(array.path, str) or not isinstance(array.sha256, str):
+            raise TypeError(f"the digest of {array.path!r:.250} is {array.sha256!r:.250}")
 
 
 def bound(manifest: Manifest, entry: int) -> Manifest:
@@ -177,103 +214,3 @@ def check_entry(manifest: Manifest, entry: int, where: str) -> None:
             f"{where}/{saved_as}: an entry was renamed or copied over another. Rename it "
             f"back, put a copy of {entry} back, or remove {entry} to give its task up"
         )
-
-
-def check_task_name(task: Any) -> None:
-    """Raise ValueError unless `task` can name a task."""
-    if (
-        not isinstance(task, str)
-        or not task.strip()
-        or not task.isprintable()
-        or len(task) > MAX_TASK_NAME
-    ):
-        raise ValueError(
-            f"task must be a name of 1 to {MAX_TASK_NAME} printable characters, got {task!r:.250}"
-        )
-
-
-def check_description(objective: Any, num_samples: Any, extra: Any) -> None:
-    """Raise ValueError unless what the user says about an anchor is what JSON can hold."""
-    if not isinstance(objective, str) or not objective:
-        raise ValueError(f"objective must be a name such as 'squared_l2_norm', got {objective!r}")
-    whole = isinstance(num_samples, Integral) and not isinstance(num_samples, bool)
-    if not whole or num_samples < 0:
-        raise ValueError(f"num_samples must be an int of at least 0, got {num_samples!r}")
-    if extra is None:
-        return
-    try:
-        same = isinstance(extra, dict) and json.loads(json.dumps(extra, allow_nan=False)) == extra
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"extra must be plain JSON: {error}") from error
-    if not same:
-        raise ValueError(
-            "extra must be a dict that comes back from JSON as it was: str keys, lists and not "
-            f"tuples; got {extra!r:.250}"
-        )
-
-
-def check_like(manifest: Manifest, like: Params) -> None:
-    """Raise TreeMismatchError, naming the leaf, unless `like` fits what was saved."""
-    task, wanted = manifest["task"], leaves_by_name(like)
-    masked = {jax.tree_util.keystr(path) for path in trees.masked_paths(like)}
-    for record in manifest["leaves"]:
-        path = record["path"]
-        if path not in wanted:
-            is_masked = path in masked
-            raise TreeMismatchError(
-                f"like {'masks' if is_masked else 'has no'} leaf {path or '(a single leaf)'}, "
-                f"which the anchor of task {task!r} covers; "
-                + ("give the parameter there" if is_masked else "was it saved from another model?")
-            )
-        _check_leaf(record, wanted[path], task)
-    saved = {record["path"] for record in manifest["leaves"]}
-    for path in trees.leaves_by_path(like):
-        if jax.tree_util.keystr(path) not in saved and not _is_masked(path, manifest):
-            raise TreeMismatchError(
-                f"the anchor of task {task!r} has no leaf {trees.path_name(path)}, which like "
-                "has; was it saved from another model? A parameter that came later, a new head "
-                "say, is optax.MaskedNode() in like"
-            )
-
-
-def _check_leaf(record: LeafRecord, leaf: Any, task: str) -> None:
-    """Raise TreeMismatchError unless `leaf` has the shape and dtype that were saved."""
-    path, shape = record["path"], tuple(record["shape"])
-    if jnp.shape(leaf) != shape:
-        raise TreeMismatchError(
-            f"like{path} has shape {jnp.shape(leaf)}, but the anchor of task {task!r} has {shape} "
-            "there; was it saved from another model?"
-        )
-    dtype = str(dtype_of(leaf))
-    if dtype != record["params"]["dtype"]:
-        raise TreeMismatchError(
-            f"like{path} is {dtype}, but the anchor of task {task!r} is "
-            f"{record['params']['dtype']} there; give like that dtype and cast the restored "
-            "anchor yourself, nothing is cast silently"
-        )
-    for saved in (record["params"]["dtype"], record["importance"]["dtype"]):
-        if str(jax.dtypes.canonicalize_dtype(saved)) != saved:
-            raise TreeMismatchError(
-                f"the anchor of task {task!r} is {saved} at {path}, which JAX would cast to "
-                "float32 here; turn on jax_enable_x64"
-            )
-
-
-def _is_masked(path: trees.KeyPath, manifest: Manifest) -> bool:
-    """Whether the manifest says that the leaf at `path`, or a tree it is in, was masked."""
-    prefixes = (jax.tree_util.keystr(path[:length]) for length in range(len(path) + 1))
-    return any(prefix in manifest["masked"] for prefix in prefixes)
-
-
-def dtype_of(leaf: Any) -> Any:
-    """A leaf's dtype; that which JAX would give it if it is a Python number."""
-    return leaf.dtype if hasattr(leaf, "dtype") else jnp.result_type(leaf)
-
-
-def leaves_by_name(tree: Any) -> dict[str, Any]:
-    """The covered leaves of `tree`, by their paths as the manifest writes them."""
-    leaves = trees.leaves_by_path(tree)
-    named = {jax.tree_util.keystr(path): leaf for path, leaf in leaves.items()}
-    if len(named) != len(leaves):
-        raise ValueError("two leaves of the tree have the same path in print; rename one of them")
-    return named

@@ -10,7 +10,16 @@ from typing import Any, Literal, get_args
 import jax
 from etils import epath
 
-from mas_jax import checks, entries, host_arrays, leftovers, manifest, store_files, trees
+from mas_jax import (
+    checks,
+    descriptions,
+    entries,
+    host_arrays,
+    leftovers,
+    manifest,
+    store_files,
+    trees,
+)
 from mas_jax.anchor import Anchor
 from mas_jax.condition import StoreCondition
 from mas_jax.entries import Entries
@@ -45,6 +54,9 @@ class AnchorStore:
     Args:
       directory: a local path, or a URL that `etils.epath` knows. Created by the first save.
 
+    Raises:
+      ValueError: `directory` is empty, or a local one given as a URL.
+
     Example:
       >>> import jax.numpy as jnp, tempfile
       >>> folder = tempfile.TemporaryDirectory()
@@ -60,9 +72,7 @@ class AnchorStore:
     """
 
     def __init__(self, directory: str | os.PathLike[str]):
-        if not store_files.is_remote(directory):
-            directory = pathlib.Path(directory).expanduser().absolute()
-        self._directory = epath.Path(directory)
+        self._directory = epath.Path(store_files.named(directory))
 
     @property
     def directory(self) -> epath.Path:
@@ -103,8 +113,8 @@ class AnchorStore:
           TreeMismatchError, NonFiniteError, TypeError, ValueError: the anchor, the name or what
             describes it is not valid; names the leaf.
         """
-        manifest.check_task_name(task)
-        manifest.check_description(objective, num_samples, extra)
+        descriptions.check_task_name(task)
+        descriptions.check_description(objective, num_samples, extra)
         checks.check_choice("importance_as", importance_as, get_args(Code))
         host_arrays.check_anchor(anchor, importance_as)
         if process := jax.process_index():
@@ -138,9 +148,9 @@ class AnchorStore:
             where `like` has none, JAX's default device is used.
           fallback: what to do where the entry of `task` is damaged. None: raise. "previous":
             return the newest anchor saved before it that is whole and fits `like`, and warn
-            with `OlderAnchorWarning`, whose `restored` is the name of that task. Where the
-            metadata is damaged, so that no entry can be said to be that of `task`, it is one
-            saved before all such entries.
+            with `OlderAnchorWarning`, whose `restored` is the name of that task. Where
+            metadata is damaged, and no readable entry is that of `task`, it is one saved before
+            all such entries, whether or not there ever was such a task; `is_known` is False.
 
         Returns:
           The anchor, bit for bit as it was saved.
@@ -162,9 +172,9 @@ class AnchorStore:
                 older = store.newest_before(task, like) if fallback else None
                 if older is None:
                     raise
-                name, anchor = older
-                warnings.warn(OlderAnchorWarning(task, name, damage), stacklevel=2)
-                return anchor
+                warning = OlderAnchorWarning(task, older.task, damage, is_known=older.is_known)
+                warnings.warn(warning, stacklevel=2)
+                return older.anchor
 
     def tasks(self) -> list[str]:
         """The names of the tasks in the store, in the order in which they were saved.
@@ -195,7 +205,7 @@ class AnchorStore:
 
         Raises: TaskNotFoundError; StoreLockedError and StoreNotWritableError as `save` does.
         """
-        with entries.opened(self._directory) as store:
+        with store_files.for_writing(self._directory), entries.opened(self._directory) as store:
             store.find(task)
         with self._writing() as store:
             store.delete(store.find(task)[0])
@@ -217,7 +227,7 @@ class AnchorStore:
     def _writing(self) -> Iterator[Entries]:
         """The entries for the only writer, who finds and leaves no half-written ones."""
         with contextlib.ExitStack() as stack:
-            stack.enter_context(store_files.naming(self._directory))
+            stack.enter_context(store_files.for_writing(self._directory))
             if store_files.is_remote(self._directory):
                 self._directory.mkdir(parents=True, exist_ok=True)
             else:

@@ -7,12 +7,39 @@ import pathlib
 import shutil
 from collections.abc import Iterator
 
-from mas_jax.errors import CheckpointCorruptError
+from mas_jax.errors import CheckpointCorruptError, MasJaxError, StoreNotWritableError
 
 
 def is_remote(directory: str | os.PathLike[str]) -> bool:
     """Whether `directory` is on object storage, by a URL."""
     return "://" in os.fspath(directory)
+
+
+def named(directory: str | os.PathLike[str]) -> str | pathlib.Path:
+    """`directory` as it stays when the working directory changes; a URL as it is."""
+    name = os.fspath(directory)
+    # An empty one comes of a variable that is not set, and would be the working directory.
+    if not name or name.startswith("file:"):
+        raise ValueError(
+            "directory must be a local path, such as runs/anchors, or the URL of an object "
+            f"storage, such as gs://bucket/anchors, got {name!r}"
+        )
+    return name if is_remote(name) else pathlib.Path(name).expanduser().absolute()
+
+
+@contextlib.contextmanager
+def for_writing(directory: os.PathLike[str]) -> Iterator[None]:
+    """Errors of the machine's become StoreNotWritableError, which says where and what to do."""
+    try:
+        with naming(directory):
+            yield
+    except MasJaxError:
+        raise
+    except OSError as error:
+        raise StoreNotWritableError(
+            f"the store {os.fspath(directory)} was not written to as asked: {error}. What was "
+            "saved before is unharmed. Mend what failed, and try again"
+        ) from error
 
 
 @contextlib.contextmanager
@@ -58,11 +85,24 @@ def remove(path: pathlib.Path) -> None:
         shutil.rmtree(path)
 
 
+def make(directory: pathlib.Path) -> None:
+    """Create a store's directory, with those above it, so that a power cut leaves them there."""
+    new = [path for path in (directory, *directory.parents) if not path.exists()]
+    directory.mkdir(parents=True, exist_ok=True)
+    for path in new:
+        _flush_one(path.parent)
+
+
 def flush(folder: pathlib.Path) -> None:
-    """Wait until an entry is on the disk itself, so that a power cut cannot undo its save."""
+    """Wait until a folder with all that is in it is on the disk itself, and its name is."""
     for path in (*folder.rglob("*"), folder, folder.parent):
-        descriptor = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        _flush_one(path)
+
+
+def _flush_one(path: pathlib.Path) -> None:
+    """Wait until a file, or the names in a folder, are on the disk itself."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -10,7 +10,7 @@ import numpy as np
 import optax
 import pytest
 
-from mas_jax import manifest
+from mas_jax import descriptions, likeness, manifest
 from mas_jax.errors import CheckpointCorruptError, StoreFormatError, TreeMismatchError
 
 
@@ -62,6 +62,64 @@ def test_a_newer_format_is_said_to_be_one():
         manifest.opened(newer, "here")
 
 
+def _with_leaf(**changes: Any) -> manifest.Manifest:
+    """A sealed manifest whose leaf was changed."""
+    (leaf,) = _manifest()["leaves"]
+    return _manifest(leaves=[{**leaf, **changes}])
+
+
+RECORD = {"dtype": "float32", "sha256": "0" * 64}
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        *(_manifest(**{key: None}) for key in _manifest() if key != "sha256"),
+        *(_manifest(format_version=version) for version in (0, -1, "2", 1.5, None, [])),
+        _manifest(task="a\x1b[1m"),
+        _manifest(num_samples=-1),
+        _manifest(extra=[]),
+        _manifest(masked=[1]),
+        _manifest(entry="0"),
+        _manifest(leaves=[1]),
+        _manifest(leaves=[{}]),
+        _manifest(leaves=[[]]),
+        _with_leaf(path=1),
+        _with_leaf(shape="23"),
+        _with_leaf(shape=[-1, 3]),
+        _with_leaf(shape=[2.0, 3]),
+        _with_leaf(shape=3),
+        _with_leaf(params={**RECORD, "dtype": "no dtype"}),
+        _with_leaf(params={**RECORD, "dtype": "object"}),
+        _with_leaf(params={**RECORD, "dtype": ">f4"}),
+        _with_leaf(params={**RECORD, "dtype": "f4,f4"}),
+        _with_leaf(params={**RECORD, "sha256": 1}),
+        _with_leaf(params=None),
+        _with_leaf(importance={**RECORD, "code": "int4"}),
+        _with_leaf(importance={**RECORD, "code": []}),
+        _with_leaf(importance={**RECORD, "scales": 1}),
+    ],
+)
+def test_a_right_seal_does_not_make_it_a_manifest(content):
+    content = json.loads(json.dumps(content))
+    with pytest.raises(CheckpointCorruptError, match=r"metadata in here is sealed, and not of"):
+        manifest.opened(content, "here")
+
+
+@pytest.mark.parametrize("key", sorted(manifest.Manifest.__required_keys__ - {"sha256"}))
+def test_a_sealed_manifest_lacks_nothing(key):
+    content: Any = _manifest()
+    del content[key]
+    content["sha256"] = manifest.seal(content)
+    with pytest.raises(CheckpointCorruptError, match="metadata in here is sealed"):
+        manifest.opened(content, "here")
+
+
+def test_what_a_later_library_of_this_format_adds_is_left_alone():
+    content: Any = _manifest(note="more")
+    assert manifest.opened(content, "here")["note"] == "more"  # type: ignore[typeddict-item]
+
+
 def test_digest_depends_on_bytes_shape_and_dtype():
     zeros = np.zeros(4, np.float32)
     others = [
@@ -95,7 +153,7 @@ def test_digest_does_not_depend_on_memory_layout():
     ],
 )
 def test_like_that_fits(like):
-    manifest.check_like(_manifest(), like)
+    likeness.check_like(_manifest(), like)
 
 
 @pytest.mark.parametrize(
@@ -113,7 +171,7 @@ def test_like_that_fits(like):
 )
 def test_like_that_does_not_fit_is_told_the_leaf(like, message):
     with pytest.raises(TreeMismatchError, match=message):
-        manifest.check_like(_manifest(), like)
+        likeness.check_like(_manifest(), like)
 
 
 @pytest.mark.parametrize(
@@ -121,12 +179,19 @@ def test_like_that_does_not_fit_is_told_the_leaf(like, message):
 )
 def test_a_task_needs_a_printable_name(task):
     with pytest.raises(ValueError, match="task must be a name of 1 to 200 printable characters"):
-        manifest.check_task_name(task)
+        descriptions.check_task_name(task)
 
 
 @pytest.mark.parametrize("task", ["birds", "../../etc", "a/b", "3", "Vögel 鳥", "a" * 200])
 def test_any_printable_name_will_do(task):
-    manifest.check_task_name(task)
+    descriptions.check_task_name(task)
+
+
+def _nested(depth: int) -> list:
+    value: list = []
+    for _ in range(depth - 1):
+        value = [value]
+    return value
 
 
 @pytest.mark.parametrize(
@@ -134,7 +199,9 @@ def test_any_printable_name_will_do(task):
     [
         ({"objective": ""}, "objective must be a name"),
         ({"objective": len}, "objective must be a name"),
-        ({"num_samples": -1}, "num_samples must be an int of at least 0, got -1"),
+        ({"num_samples": -1}, "num_samples must be an int from 0 to 2⁶³ - 1, got -1"),
+        ({"num_samples": 10**5000}, "num_samples must be an int .* got one of 16610 bits"),
+        ({"num_samples": -(10**5000)}, "num_samples must be an int .* got one of 16610 bits"),
         ({"num_samples": 1.5}, "num_samples must be"),
         ({"num_samples": True}, "num_samples must be"),
         ({"extra": {"a": float("nan")}}, "extra must be plain JSON"),
@@ -142,13 +209,19 @@ def test_any_printable_name_will_do(task):
         ({"extra": {"a": (1, 2)}}, "lists and not tuples"),
         ({"extra": {1: "a"}}, "str keys"),
         ({"extra": [1]}, "extra must be a dict"),
+        ({"extra": {"a": 10**5000}}, "extra must be plain JSON"),
+        ({"extra": {"a": _nested(100)}}, "extra must be at most 100 containers deep"),
+        ({"extra": {"a": _nested(100_000)}}, "extra must be plain JSON: .*recursion"),
     ],
 )
 def test_what_describes_an_anchor_is_checked(changes, message):
     good = {"objective": "l2_norm", "num_samples": 0, "extra": {"a": [1, None, {"b": 0.1}]}}
-    manifest.check_description(**good)
+    descriptions.check_description(**good)
+    descriptions.check_description(
+        **{**good, "extra": {"a": _nested(99)}, "num_samples": 2**63 - 1}
+    )
     with pytest.raises(ValueError, match=message):
-        manifest.check_description(**{**good, **changes})
+        descriptions.check_description(**{**good, **changes})
 
 
 def test_a_manifest_knows_the_folder_that_it_was_saved_in():

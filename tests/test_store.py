@@ -1,9 +1,7 @@
 """The store's public face: what goes in comes out, in order, or an error says why not."""
 
 import asyncio
-import errno
 import json
-import os
 import pathlib
 import threading
 import time
@@ -357,16 +355,3 @@ def test_a_failure_of_the_machine_is_not_called_corruption(tmp_path, monkeypatch
     monkeypatch.setattr(ocp.CheckpointManager, "restore", fail)
     with pytest.raises(type(error)):
         store.restore("a", like=_anchor().params)
-
-
-def test_an_entry_that_may_not_survive_a_power_cut_is_said_to_be_there(tmp_path, monkeypatch):
-    def failing(_):
-        raise OSError(errno.EIO, os.strerror(errno.EIO))
-
-    store, params = AnchorStore(tmp_path), {"w": jnp.ones(3)}
-    with monkeypatch.context() as patch:
-        patch.setattr("mas_jax.store_files.flush", failing)
-        with pytest.raises(StoreNotWritableError, match=r"is listed in .*Delete it, and save"):
-            store.save("a", Anchor(params, params), objective="x", num_samples=1)
-    store.delete("a")
-    store.save("a", Anchor(params, params), objective="x", num_samples=1)

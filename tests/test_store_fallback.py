@@ -96,6 +96,17 @@ def test_where_its_metadata_is_damaged_one_before_all_such_is_given(store):
     assert _restored(store, "flowers") == ("birds", 0)
 
 
+def test_a_name_that_no_readable_entry_has_is_not_said_to_have_been_saved(store):
+    _damage_metadata(store, 2)
+    with pytest.warns(OlderAnchorWarning, match=r"no readable entry is that of task 'typo'") as got:
+        store.restore("typo", like=LIKE, fallback="previous")
+    (warning,) = [record.message for record in got]
+    assert isinstance(warning, OlderAnchorWarning)
+    assert (warning.restored, warning.is_known) == ("cars", False)
+    assert "See that 'typo' is the name meant" in str(warning)
+    assert str(store.directory / "2") in str(warning)
+
+
 def test_the_first_task_has_nothing_before_it(store):
     _damage_arrays(store, 0)
     with pytest.raises(CheckpointCorruptError, match="of task 'birds'"):

@@ -10,6 +10,11 @@ class Operation(Protocol):
     """Something done to a folder, after which it is as before or as it shall be."""
 
     @property
+    def raises(self) -> type[Exception]:
+        """What it raises where the disk fails."""
+        ...
+
+    @property
     def takes_room(self) -> bool:
         """Whether it cannot be done on a full disk."""
         ...

@@ -31,6 +31,11 @@ class FileOperation(NamedTuple):
     leftovers: bool = False  # of a killed writer
 
     @property
+    def raises(self) -> type[Exception]:
+        """What it raises where the disk fails."""
+        return OSError
+
+    @property
     def takes_room(self) -> bool:
         """Whether it cannot be done on a full disk."""
         return True

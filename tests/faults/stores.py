@@ -8,7 +8,7 @@ from typing import NamedTuple
 import ml_dtypes
 import numpy as np
 
-from mas_jax import Anchor, AnchorStore
+from mas_jax import Anchor, AnchorStore, MasJaxError
 
 
 def anchor_of(task: str) -> Anchor:
@@ -36,6 +36,11 @@ class StoreOperation(NamedTuple):
     after: tuple[str, ...]
     task: str
     leftovers: bool = False  # of a killed writer
+
+    @property
+    def raises(self) -> type[Exception]:
+        """What it raises where the disk fails."""
+        return MasJaxError
 
     @property
     def takes_room(self) -> bool:

@@ -14,7 +14,6 @@ import sys
 import time
 from typing import Any
 
-from mas_jax import MasJaxError
 from tests.faults.operations import OPERATIONS
 from tests.faults.shim import Mode, Shim
 
@@ -52,16 +51,16 @@ def done(shim: Shim, request: dict[str, Any]) -> dict[str, Any]:
         "seen": seen,
         "fired": shim.fired(),
         "took": took,
-        "error": error and described(error, directory),
+        "error": error and described(error, directory, OPERATIONS[request["operation"]].raises),
     }
 
 
-def described(error: Exception, directory: str) -> dict[str, Any]:
+def described(error: Exception, directory: str, raises: type[Exception]) -> dict[str, Any]:
     """What a user can tell of an error in `directory`."""
     text = str(error)
     return {
         "text": f"{type(error).__name__}: {text}",
-        "typed": isinstance(error, MasJaxError | OSError),
+        "typed": isinstance(error, raises),
         "says_cause": any(cause in text for cause in CAUSES),
         "says_where": directory in text,
     }
