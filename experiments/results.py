@@ -236,7 +236,10 @@ def read(path: Path) -> Result:
         content["measure"] = measures.recorded(content)
         return Result(**content, **of_tasks, seeds=seeds)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"{path} is not a result of this version: {error}") from error
+        raise ValueError(
+            f"{path} is not a result of this version: {error}. Put a copy back, or remove it: its "
+            "run, given again, writes it from the seeds' folders, as far as they are there"
+        ) from error
 
 
 def _digest(content: dict[str, Any]) -> str:

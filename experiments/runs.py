@@ -178,7 +178,7 @@ def _records(folder: Path, settings: dict[str, object]) -> dict[int, SeedRecord]
     for written in (folder, *folder.glob("seed_*")):
         remove_leftovers(written)
     file = folder / results.FILE_NAME
-    records = _recorded(file)
+    records = {record.seed: record for record in results.read(file).seeds} if file.exists() else {}
     for seed in records:
         state = folder / f"seed_{seed}" / sequence.STATE_FILE
         # A result may go without its seeds' folders, but not with half of one.
@@ -188,18 +188,6 @@ def _records(folder: Path, settings: dict[str, object]) -> dict[int, SeedRecord]
                 f"or remove {state.parent} to learn that seed again"
             )
     return records
-
-
-def _recorded(file: Path) -> dict[int, SeedRecord]:
-    """The records in a result, by seed; none before there is one."""
-    try:
-        seeds = results.read(file).seeds if file.exists() else ()
-    except ValueError as error:
-        raise ValueError(
-            f"{error}. Put a copy back, or remove it: the command writes it again from the seeds' "
-            "folders, as far as they are there"
-        ) from error
-    return {record.seed: record for record in seeds}
 
 
 def _with_seeds(empty: Result, records: Mapping[int, SeedRecord]) -> Result:
