@@ -24,4 +24,5 @@ def test_a_run_that_is_killed_and_started_again_ends_the_same_bit_for_bit(tmp_pa
     figures = json.loads(file.read_text())
     assert (figures["tried"], figures["failed"]) == (4, 0)
     assert sum(figures["tried_by_kind"].values()) == 4
+    assert sum(figures["tried_by_phase"].values()) == 4
     assert figures["ends_compared"] >= 1

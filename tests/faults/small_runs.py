@@ -19,7 +19,7 @@ from experiments.preemption import Preempted
 from experiments.setup import Setup, prepare
 from experiments.split_digits import SplitDigits, tasks
 from mas_jax import AnchorStore
-from tests.faults.kill_runs import digest
+from tests.faults.ends import digest
 
 KEPT: dict[str, Method] = {
     "mas": METHODS["mas"],
