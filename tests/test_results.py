@@ -90,6 +90,23 @@ def test_content_that_is_not_json_leaves_the_old_file(tmp_path: Path) -> None:
     assert json.loads(path.read_text()) == {"epoch": 1}
 
 
+def test_a_bit_that_makes_another_result_is_seen_and_an_older_result_has_no_digest(
+    tmp_path: Path,
+) -> None:
+    path, result = tmp_path / "result.json", make_result()
+    results.write(result, path)
+    text = path.read_text()
+    seed = f'"seed": {result.seeds[0].seed}'
+    assert seed in text
+    path.write_text(text.replace(seed, '"seed": 4'))
+    with pytest.raises(ValueError, match=r"its digest does not fit.*Put a copy back, or remove it"):
+        results.read(path)
+    content = json.loads(text)
+    del content["sha256"]
+    results.write_json(content, path)
+    assert as_json(results.read(path)) == as_json(result)
+
+
 @pytest.mark.parametrize(
     "content",
     [
