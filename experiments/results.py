@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import hashlib
 import importlib.metadata
 import json
 import os
@@ -208,8 +209,9 @@ def joined(records: Sequence[SeedRecord], kind: str) -> dict[str, Any]:
 
 
 def write(result: Result, path: Path) -> None:
-    """Write `result` as JSON, whole or not at all."""
-    write_json({"format": FORMAT, **dataclasses.asdict(result)}, path)
+    """Write `result` as JSON with a digest, whole or not at all."""
+    content = {"format": FORMAT, **dataclasses.asdict(result)}
+    write_json({**content, "sha256": _digest(content)}, path)
 
 
 def write_json(content: Any, path: Path) -> None:
@@ -218,9 +220,12 @@ def write_json(content: Any, path: Path) -> None:
 
 
 def read(path: Path) -> Result:
-    """Read a result that `write` wrote; ValueError where it is not one."""
+    """Read a result that `write` wrote; ValueError where it is not one, or not as written."""
     try:
         content = json.loads(files.read(path))
+        # There is none in results from before it was written.
+        if content.pop("sha256", None) not in (None, _digest(content)):
+            raise ValueError("its digest does not fit its content")
         if content.pop("format") != FORMAT:
             raise ValueError("it was written in another format than this version reads")
         seeds = tuple(seed_record(record) for record in content.pop("seeds"))
@@ -231,7 +236,16 @@ def read(path: Path) -> Result:
         content["measure"] = measures.recorded(content)
         return Result(**content, **of_tasks, seeds=seeds)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"{path} is not a result of this version: {error}") from error
+        raise ValueError(
+            f"{path} is not a result of this version: {error}. Put a copy back, or remove it: its "
+            "run, given again, writes it from the seeds' folders, as far as they are there"
+        ) from error
+
+
+def _digest(content: dict[str, Any]) -> str:
+    """The SHA-256 of what JSON makes of `content`, its own entry left out."""
+    text = json.dumps(json.loads(json.dumps(content)), sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def seed_record(plain: dict[str, Any]) -> SeedRecord:

@@ -83,7 +83,7 @@ def _owner(file: TextIO) -> str:
         owner = json.load(file)
         age = max(0, round(time.time() - owner["time"]))
         return f"process {owner['pid']} on {owner['host']}, for {age} s so far"
-    except (ValueError, TypeError, KeyError, OverflowError):
+    except (ValueError, TypeError, KeyError, OverflowError, RecursionError):
         # Between a writer's lock and its signature there is nothing to read.
         return "another process"
 
@@ -110,6 +110,6 @@ def _if_gone(signature: str) -> str:
         os.kill(owner["pid"], 0)
     except ProcessLookupError:
         return ", which does not run any more"
-    except (ValueError, TypeError, KeyError, OverflowError, OSError):
+    except (ValueError, TypeError, KeyError, OverflowError, RecursionError, OSError):
         pass
     return ""

@@ -5,6 +5,7 @@
 """
 
 import argparse
+import collections
 import json
 import pathlib
 import sys
@@ -68,22 +69,28 @@ def _parts(seed: int, only: Only) -> dict[str, Callable[[], Iterator[Outcome]]]:
         "file size limit": on_bench(parts.full_disks, only),
         "clock kills": on_bench(parts.clock_kills, seed, only),
         "damage": lambda: parts.damages(seed, only),
+        "damage of runs": lambda: parts.damages_of_runs(seed, only),
     }
 
 
 def _figures(name: str, part: Callable[[], Iterator[Outcome]], seed: int) -> dict[str, Any]:
     """How many cases of a part were tried, and which failed."""
     begun, tried, failures = time.perf_counter(), 0, []
+    endings = collections.Counter[str]()
     for outcome in part():
         tried += 1
+        if outcome.ending and not outcome.failure:
+            endings[outcome.ending] += 1
         if outcome.failure:
             failures.append(outcome._asdict())
             print(f"{outcome.case}: {outcome.failure}\n  {parts.again(name, outcome, seed)}")
     seconds = round(time.perf_counter() - begun)
-    print(f"{name}: {tried} cases, {len(failures)} failures, {seconds} s", flush=True)
+    told = "".join(f", {ending} {number}" for ending, number in endings.items())
+    print(f"{name}: {tried} cases, {len(failures)} failures{told}, {seconds} s", flush=True)
     return {
         "tried": tried,
         "failed": len(failures),
+        **endings,
         "seconds": seconds,
         "failures": failures[:SHOWN],
     }

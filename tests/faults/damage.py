@@ -3,15 +3,28 @@
 import contextlib
 import pathlib
 import shutil
-from collections.abc import Callable, Iterator
+import tempfile
+import zlib
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
 
-from mas_jax import AnchorStore, CheckpointCorruptError, MasJaxError, TaskNotFoundError
+from mas_jax import AnchorStore
 from tests.faults import stores
+from tests.faults.changes import BY_CHANCE, CHANGES, possible
 
 TASKS = ("birds", "scenes", "flowers")
+
+OTHERS = ("delete", "exchange", "overwrite")
+"""What is done to a file as a whole: the last two with the same file of another task's entry."""
+WHOLE = ("remove entry", "exchange entry", "overwrite entry", "exchange half of entry")
+"""What is done to an entry."""
+
+PER_FILE = 22
+"""How often a damage with chance in it is done to a file that is read."""
+PER_UNREAD = 1
+"""How often to one that nobody reads."""
 
 
 class Damage(NamedTuple):
@@ -19,59 +32,31 @@ class Damage(NamedTuple):
 
     kind: str
     file: pathlib.PurePath  # from the store's directory; its first part is the entry
+    place: str  # of the file; unlike its name the same in each store that is made
+    number: int  # of the damages there
     draw: int  # the seed of what is random in it
 
     @property
-    def entry(self) -> str:
+    def entry(self) -> int:
         """The entry it is done to."""
-        return self.file.parts[0]
+        return int(self.file.parts[0])
+
+    @property
+    def other(self) -> int:
+        """The entry whose files stand for those of `entry`, where any do."""
+        return (self.entry + 1) % len(TASKS)
+
+    @property
+    def harmed(self) -> tuple[int, ...]:
+        """The entries that are not as they were."""
+        return (self.entry, self.other) if self.kind in PAIRS else (self.entry,)
 
     def __str__(self) -> str:
         return f"{self.kind} {self.file} (draw {self.draw})"
 
 
-def flipped(content: bytes, rng: np.random.Generator) -> bytes:
-    """`content` with one bit turned over."""
-    changed = bytearray(content)
-    changed[rng.integers(len(content))] ^= 1 << int(rng.integers(8))
-    return bytes(changed)
-
-
-def truncated(content: bytes, rng: np.random.Generator) -> bytes:
-    """`content` without its end."""
-    return content[: rng.integers(len(content))]
-
-
-def lengthened(content: bytes, rng: np.random.Generator) -> bytes:
-    """`content` and some bytes more."""
-    return content + rng.bytes(int(rng.integers(1, 64)))
-
-
-def zeroed(content: bytes, rng: np.random.Generator) -> bytes:
-    """`content` with a block of zeros in it, as after a crash of the machine."""
-    start = int(rng.integers(len(content)))
-    length = min(len(content) - start, 512)
-    return content[:start] + bytes(length) + content[start + length :]
-
-
-def emptied(content: bytes, rng: np.random.Generator) -> bytes:
-    """Nothing."""
-    del content, rng
-    return b""
-
-
-CHANGES: dict[str, Callable[[bytes, np.random.Generator], bytes]] = {
-    "flip a bit of": flipped,
-    "truncate": truncated,
-    "lengthen": lengthened,
-    "zero a block of": zeroed,
-    "empty": emptied,
-}
-"""What is done to the bytes of a file; an empty file can only be lengthened."""
-OTHERS = ("delete", "exchange", "overwrite")
-"""What is done to a file as a whole: the last two with the same file of another task's entry."""
-WHOLE = ("remove entry", "exchange entry", "overwrite entry", "exchange half of entry")
-"""What is done to an entry."""
+PAIRS = ("exchange", "exchange entry")
+"""What harms two entries."""
 
 
 def make_store(directory: pathlib.Path) -> None:
@@ -80,120 +65,100 @@ def make_store(directory: pathlib.Path) -> None:
         stores.save(AnchorStore(directory), task)
 
 
-def plan(directory: pathlib.Path, seed: int, per_file: int) -> list[Damage]:
-    """Every kind of damage to every file, those with chance in them `per_file` times."""
+def plan(directory: pathlib.Path, seed: int, per_file: int = PER_FILE) -> list[Damage]:
+    """Every kind of damage to every file, those with chance in them `per_file` times.
+
+    Data files have random names, and are grouped as threads happen to end. A place and a number
+    are therefore what tells a damage, and each has chance of its own.
+    """
     damages = []
-    rng = np.random.default_rng(seed)
-    # Data files have random names; by their sizes they come in the same order in the next store.
+    for place, file in places(directory).items():
+        times = per_file if is_read(directory, file) else PER_UNREAD
+        kinds = possible((directory / file).read_bytes())
+        kinds = [kind for kind in kinds for _ in range(times if kind in BY_CHANCE else 1)]
+        damages += _numbered([*kinds, *OTHERS], file, place, seed)
+    for entry in range(len(TASKS)):
+        damages += _numbered(WHOLE, pathlib.PurePath(str(entry)), str(entry), seed)
+    return damages
+
+
+def _numbered(
+    kinds: list[str] | tuple[str, ...], file: pathlib.PurePath, place: str, seed: int
+) -> list[Damage]:
+    """The damages of one place."""
+    rng = np.random.default_rng([seed, zlib.crc32(place.encode())])
+    draws = rng.integers(2**31, size=len(kinds)).tolist()
+    return [
+        Damage(kind, file, place, number, draw)
+        for number, (kind, draw) in enumerate(zip(kinds, draws, strict=True))
+    ]
+
+
+def places(directory: pathlib.Path) -> dict[str, pathlib.PurePath]:
+    """The files of the entries by place; of data files that is their rank by size."""
+    found = {}
     files = [path for path in directory.glob("*/**/*") if path.is_file()]
     for path in sorted(files, key=lambda path: (path.parent, path.stat().st_size, path.name)):
         file = path.relative_to(directory)
-        kinds = [kind for kind in CHANGES if path.stat().st_size or kind == "lengthen"]
-        for kind in [*kinds, *OTHERS]:
-            times = per_file if kind in CHANGES and kind != "empty" else 1
-            damages += [Damage(kind, file, int(rng.integers(2**31))) for _ in range(times)]
-    entries = sorted({pathlib.PurePath(damage.entry) for damage in damages})
-    return damages + [Damage(kind, entry, seed) for kind in WHOLE for entry in entries]
+        place = str(file)
+        if file.parent.name == "d":
+            rank = sum(other.parent == file.parent for other in found.values())
+            place = f"{file.parent}/{rank}"
+        found[place] = file
+    return found
+
+
+def is_read(directory: pathlib.Path, file: pathlib.PurePath) -> bool:
+    """Whether an entry is damaged where nothing is in that file."""
+    content = (directory / file).read_bytes()
+    (directory / file).write_bytes(b"")
+    try:
+        return any(entry.error for entry in AnchorStore(directory).examine().entries)
+    finally:
+        (directory / file).write_bytes(content)
 
 
 @contextlib.contextmanager
-def done(damage: Damage, directory: pathlib.Path) -> Iterator[None]:
-    """Harm the store, and mend it afterwards."""
-    other = str((int(damage.entry) + 1) % len(TASKS))
-    entries = {name: directory / name for name in (damage.entry, other)}
-    backup = {name: directory.with_name(f"backup {name}") for name in entries}
-    for name, folder in entries.items():
-        shutil.copytree(folder, backup[name])
-    try:
-        _do(damage, directory, backup[other])
-        yield
-    finally:
-        for name, folder in entries.items():
-            shutil.rmtree(folder, ignore_errors=True)
-            backup[name].rename(folder)
+def copied(directory: pathlib.Path) -> Iterator[pathlib.Path]:
+    """A copy of a store, to be harmed."""
+    with tempfile.TemporaryDirectory(dir=directory.parent) as folder:
+        yield shutil.copytree(directory, pathlib.Path(folder, "store"))
 
 
-def _do(damage: Damage, directory: pathlib.Path, other: pathlib.Path) -> None:
-    """Harm the store; `other` is a copy of another entry, which stands for that."""
+def do(damage: Damage, sound: pathlib.Path, directory: pathlib.Path) -> None:
+    """Harm the store in `directory`, which is a copy of the `sound` one."""
     path = directory / damage.file
     if damage.kind in WHOLE:
-        _do_to_entry(damage.kind, path, other, directory)
+        _do_to_entry(damage, sound, directory)
     elif damage.kind in CHANGES:
         rng = np.random.default_rng(damage.draw)
         path.write_bytes(CHANGES[damage.kind](path.read_bytes(), rng))
     elif damage.kind == "delete":
         path.unlink()
     else:
-        partner = _partner(damage.file, other)
-        content = path.read_bytes()
-        path.write_bytes(partner.read_bytes())
+        partner = _partner(damage, sound)
+        path.write_bytes((sound / partner).read_bytes())
         if damage.kind == "exchange":
-            there = directory / other.name.removeprefix("backup ") / partner.relative_to(other)
-            there.write_bytes(content)
+            (directory / partner).write_bytes((sound / damage.file).read_bytes())
 
 
-def _partner(file: pathlib.PurePath, other: pathlib.Path) -> pathlib.Path:
-    """The file of another entry that stands where `file` does; data files have random names."""
-    same = other.joinpath(*file.parts[1:])
-    if same.exists():
-        return same
-    siblings = sorted(same.parent.iterdir(), key=lambda path: path.stat().st_size)
-    return siblings[-1]
+def _partner(damage: Damage, sound: pathlib.Path) -> pathlib.PurePath:
+    """The file of another entry that stands where the damage's does."""
+    within = pathlib.PurePath(damage.place).relative_to(str(damage.entry))
+    found = places(sound)
+    same = found.get(f"{damage.other}/{within}")
+    # Of data files another entry may have fewer; then it is the largest.
+    siblings = [file for place, file in found.items() if place.startswith(f"{damage.other}/")]
+    return same or [file for file in siblings if file.parts[1:-1] == within.parts[:-1]][-1]
 
 
-def _do_to_entry(
-    kind: str, path: pathlib.Path, other: pathlib.Path, directory: pathlib.Path
-) -> None:
+def _do_to_entry(damage: Damage, sound: pathlib.Path, directory: pathlib.Path) -> None:
     """Harm a whole entry."""
-    there = directory / other.name.removeprefix("backup ")
-    if kind == "exchange half of entry":
-        shutil.rmtree(path / "anchor")
-        shutil.copytree(other / "anchor", path / "anchor")
-        return
-    if kind == "exchange entry":
-        shutil.rmtree(there)
-        shutil.copytree(path, there)
-    shutil.rmtree(path)
-    if kind != "remove entry":
-        shutil.copytree(other, path)
-
-
-def silent(damage: Damage, directory: pathlib.Path) -> str | None:
-    """Why the damage is not told as it should be; None if it is, or is harmless."""
-    store = AnchorStore(directory)
-    for number, task in enumerate(TASKS):
-        try:
-            wrong = stores.difference(store, task)
-        except CheckpointCorruptError as error:
-            wrong = _unclear(str(error), directory)
-        except TaskNotFoundError as error:
-            right = damage.kind == "remove entry" and str(number) == damage.entry
-            wrong = None if right else f"{type(error).__name__}: {error}"
-        except (MasJaxError, OSError, ValueError) as error:
-            wrong = f"{type(error).__name__}: {error}"
-        if wrong:
-            return f"{task}: {wrong}"
-    return _silent_in_list(damage, directory)
-
-
-def _unclear(text: str, directory: pathlib.Path) -> str | None:
-    """What an error about damage does not say."""
-    if not any(str(directory / str(number)) in text for number in range(len(TASKS))):
-        return f"it does not name the entry's folder: {text}"
-    if "metadata in" in text or "was saved as" in text:
-        return None
-    if not any(f"['{name}'] of task " in text for name in stores.anchor_of("any").params):
-        return f"it names no leaf and no task: {text}"
-    return None
-
-
-def _silent_in_list(damage: Damage, directory: pathlib.Path) -> str | None:
-    """Why the list of tasks does not tell of the damage; None if it does, or is right."""
-    wanted = TASKS
-    if damage.kind == "remove entry":
-        wanted = tuple(task for place, task in enumerate(TASKS) if str(place) != damage.entry)
-    try:
-        listed = tuple(AnchorStore(directory).tasks())
-    except CheckpointCorruptError as error:
-        return _unclear(str(error), directory)
-    return None if listed == wanted else f"it lists {listed} and says nothing"
+    entry, other = str(damage.entry), str(damage.other)
+    part = "anchor" if damage.kind == "exchange half of entry" else ""
+    shutil.rmtree(directory / entry / part)
+    if damage.kind != "remove entry":
+        shutil.copytree(sound / other / part, directory / entry / part)
+    if damage.kind == "exchange entry":
+        shutil.rmtree(directory / other)
+        shutil.copytree(sound / entry, directory / other)

@@ -1,15 +1,17 @@
 """The parts of the harness: streams of cases, each with what is wrong, from one seed."""
 
+import functools
 import itertools
 import os
 import pathlib
+import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from tests.faults import damage, stores
+from tests.faults import damage, damage_of_lock, damage_of_runs, judge, small_runs, stores
 from tests.faults.cases import Bench, Case
 from tests.faults.operations import OPERATIONS
 from tests.faults.shim import Mode
@@ -19,8 +21,6 @@ KILLS = (Mode.KILL, Mode.TEAR)
 LIMITS = (0, 1, 50, 150, 300, 1_000, 3_000, 10_000)
 """Bytes that a file may have; what is written has 13,000 and more."""
 NEVER = 10**9
-PER_FILE = 6
-"""How often a damage with chance in it is done to each file."""
 PER_OPERATION = 50
 """How often each operation is killed by the clock."""
 
@@ -32,6 +32,16 @@ class Outcome(NamedTuple):
     number: int
     case: str  # in words
     failure: str | None
+    ending: str = ""  # of a damage that is no failure: refused, or harmless
+
+
+class Trial(NamedTuple):
+    """A damage to be done to the copy of a folder."""
+
+    place: str  # which of the folder's files
+    number: int  # of the damages there
+    case: str  # in words
+    run: Callable[[pathlib.Path], judge.Verdict]
 
 
 class Only(NamedTuple):
@@ -42,7 +52,11 @@ class Only(NamedTuple):
 
     def operations(self) -> list[str]:
         """Those that are wanted."""
-        return [name for name in OPERATIONS if self.named is None or name in self.named]
+        return list(filter(self.names, OPERATIONS))
+
+    def names(self, operation: str) -> bool:
+        """Whether those of `operation` are wanted."""
+        return self.named is None or operation in self.named
 
     def has(self, number: int) -> bool:
         """Whether the case of that number is wanted."""
@@ -112,18 +126,47 @@ def clock_kills(bench: Bench, seed: int, only: Only) -> Iterator[Outcome]:
 
 
 def damages(
-    seed: int, only: Only = ALL, per_file: int = PER_FILE, count: int | None = None
+    seed: int, only: Only = ALL, per_file: int = damage.PER_FILE, count: int | None = None
 ) -> Iterator[Outcome]:
     """Every damage to a store of several tasks; with `count` a random choice of them."""
     with tempfile.TemporaryDirectory() as folder:
-        directory = pathlib.Path(folder, "store")
-        damage.make_store(directory)
-        plan = list(enumerate(damage.plan(directory, seed, per_file)))
-        if count is not None:
-            chosen = np.random.default_rng(seed).choice(len(plan), count, replace=False)
-            plan = [plan[number] for number in sorted(chosen)]
-        for number, each in plan:
-            if only.has(number):
-                with damage.done(each, directory):
-                    failure = damage.silent(each, directory)
-                yield Outcome("damage", number, str(each), failure)
+        sound = pathlib.Path(folder, "store")
+        damage.make_store(sound)
+        trials = [
+            Trial(".lock", number, str(each), functools.partial(damage_of_lock.tried, each))
+            for number, each in enumerate(damage_of_lock.plan(seed))
+        ] + [
+            Trial(each.place, each.number, str(each), functools.partial(judge.tried, each, sound))
+            for each in damage.plan(sound, seed, per_file)
+        ]
+        for trial in some(trials, count, seed):
+            if only.has(trial.number) and only.names(trial.place):
+                with damage.copied(sound) as directory:
+                    ending, failure = trial.run(directory)
+                yield Outcome(trial.place, trial.number, trial.case, failure, ending)
+
+
+def damages_of_runs(
+    seed: int,
+    only: Only = ALL,
+    methods: Sequence[str] = tuple(small_runs.KEPT),
+    count: int | None = None,
+) -> Iterator[Outcome]:
+    """Every damage to stopped runs; with `count` a random choice of them."""
+    for method in methods:
+        with tempfile.TemporaryDirectory() as folder:
+            run = small_runs.make(method, pathlib.Path(folder))
+            for number, each in enumerate(some(damage_of_runs.plan(run, seed), count, seed)):
+                if only.has(each.number) and only.names(each.place):
+                    directory = pathlib.Path(folder, f"case {number}")
+                    ending, failure = damage_of_runs.tried(each, directory)
+                    shutil.rmtree(directory)
+                    yield Outcome(each.place, each.number, str(each), failure, ending)
+
+
+def some(cases: list[Any], count: int | None, seed: int) -> list[Any]:
+    """So many of `cases`, drawn at random; all without a count."""
+    if count is None:
+        return cases
+    chosen = np.random.default_rng(seed).choice(len(cases), count, replace=False)
+    return [cases[number] for number in sorted(chosen)]

@@ -99,11 +99,14 @@ OPERATIONS = {
 
 def difference(store: AnchorStore, task: str) -> str | None:
     """What is wrong with a task's anchor; None if it is right, bit for bit."""
-    wanted = anchor_of(task)
-    restored = store.restore(task, like=wanted.params)
-    for name, tree in wanted._asdict().items():
+    return unlike(store.restore(task, like=anchor_of(task).params), task)
+
+
+def unlike(anchor: Anchor, task: str) -> str | None:
+    """In what an anchor is not that of `task`, bit for bit; None if it is."""
+    for name, tree in anchor_of(task)._asdict().items():
         for leaf, value in tree.items():
-            got = np.asarray(getattr(restored, name)[leaf])
+            got = np.asarray(getattr(anchor, name)[leaf])
             if got.dtype != value.dtype or got.tobytes() != np.asarray(value).tobytes():
                 return f"{name}[{leaf!r}] of task {task!r} is wrong, and nobody says so"
     return None

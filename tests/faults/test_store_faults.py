@@ -74,3 +74,8 @@ def test_a_killed_writer_leaves_the_old_state_or_the_new(killing_bench):
 
 def test_no_damage_is_silent():
     assert_none_failed("damage", parts.damages(SEED, count=60))
+
+
+def test_no_damage_to_a_run_ends_otherwise_unsaid():
+    outcomes = parts.damages_of_runs(SEED, methods=("mas",), count=6)
+    assert_none_failed("damage of runs", outcomes)
