@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.padding import Padding
 
-from experiments import devices, doctor, files, preemption, results, runs, tables, tuning
+from experiments import devices, doctor, files, findings, preemption, results, runs, tables, tuning
 from experiments.bookmark import SECONDS
 from experiments.commands import (
     Compare,
@@ -135,7 +135,7 @@ def _execute(command: Any, session: Session) -> None:
                 print(f"{name}\n\n{tables.as_markdown(list(of_experiment))}\n")
         case Doctor(directory):
             found = doctor.examine(directory)
-            print(doctor.as_text(found))
+            print(findings.as_text(found))
             sys.exit(any(finding.kind == "damaged" for finding in found))
         case Run(config, method, out):
             runs.method_of(config, method)

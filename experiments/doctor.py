@@ -5,22 +5,13 @@ import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal, NamedTuple
 
 from experiments import bookmark, checkpoint, files, results, runs, sequence
+from experiments.doctor_stores import in_store, is_store
+from experiments.findings import Finding, leftover, unreadable
+from experiments.methods import METHODS
 from experiments.results import Result, SeedRecord
-from mas_jax import AnchorStore, MasJaxError
-
-UNREADABLE = "look at the disk and at who may read it, then ask again"
-
-
-class Finding(NamedTuple):
-    """One thing found: whole, a leftover or a note, or damaged."""
-
-    kind: Literal["well", "note", "damaged"]
-    path: Path
-    text: str
-    advice: str = ""  # what to do about it; none where nothing is to be done
+from mas_jax import AnchorStore
 
 
 def examine(directory: Path) -> list[Finding]:
@@ -45,25 +36,16 @@ def examine(directory: Path) -> list[Finding]:
 def _folders(folder: Path) -> Iterator[Path]:
     """`folder` and those below it; a store's inside is the store's own."""
     yield folder
-    if not _is_store(folder):
+    if not is_store(folder):
         for child in sorted(folder.iterdir()):
             if child.is_dir() and not child.is_symlink():
                 yield from _folders(child)
 
 
-def _is_store(folder: Path) -> bool:
-    """Whether an AnchorStore has its entries there."""
-    parts = ("metadata", "anchor", "_CHECKPOINT_METADATA")
-    return (folder / ".lock").exists() or any(
-        child.name.isdecimal() and any((child / part).exists() for part in parts)
-        for child in folder.iterdir()
-    )
-
-
 def _in_folder(folder: Path) -> Iterator[Finding]:
     """What is found in one folder itself."""
-    if _is_store(folder):
-        yield from _in_store(folder)
+    if is_store(folder):
+        yield from in_store(folder)
         return
     if any((folder / name).exists() for name in (runs.SETTINGS_FILE, results.FILE_NAME)) or any(
         folder.glob("seed_*/*")
@@ -72,27 +54,7 @@ def _in_folder(folder: Path) -> Iterator[Finding]:
     elif folder.name.startswith("seed_") or (folder / sequence.STATE_FILE).exists():
         yield from _in_seed(folder)
     for path in sorted(folder.glob("*.tmp")):
-        yield _leftover(path)
-
-
-def _in_store(folder: Path) -> Iterator[Finding]:
-    """The condition of a store."""
-    condition = AnchorStore(folder).examine()
-    whole = [repr(entry.task) for entry in condition.entries if entry.error is None]
-    for entry in condition.entries:
-        if isinstance(entry.error, MasJaxError):
-            yield Finding("damaged", folder / entry.folder, str(entry.error))
-        elif entry.error is not None:
-            yield _unreadable(folder / entry.folder, entry.error)
-    names = f": {', '.join(whole)}" if whole else ""
-    yield Finding("well", folder, f"a store of anchors, whole ones {len(whole)}{names}")
-    for name in condition.leftovers:
-        text = "a writer that was killed, or is at work, left it half done"
-        yield Finding("note", folder / name, text, "nothing: the next save or delete removes it")
-    if condition.writer is not None:
-        gone = "not run any more" in condition.writer
-        advice = "nothing: a lock ends with its process" if gone else "let it finish"
-        yield Finding("note", folder, f"the lock was signed by {condition.writer}", advice)
+        yield leftover(path)
 
 
 def _in_run(folder: Path) -> Iterator[Finding]:
@@ -107,7 +69,7 @@ def _in_run(folder: Path) -> Iterator[Finding]:
         except (ValueError, TypeError) as error:
             yield Finding("damaged", settings, f"it is no JSON of ours ({error})", copy)
         except OSError as error:
-            yield _unreadable(settings, error)
+            yield unreadable(settings, error)
     try:
         result = _result(file)
     except ValueError as error:
@@ -116,7 +78,7 @@ def _in_run(folder: Path) -> Iterator[Finding]:
         )
         yield Finding("damaged", file, str(error), advice)
     except OSError as error:
-        yield _unreadable(file, error)
+        yield unreadable(file, error)
     else:
         yield Finding("well", folder, _progress(result))
         if result is not None and settings.exists():
@@ -162,7 +124,7 @@ def _in_seed(folder: Path) -> Iterator[Finding]:
     try:
         stored = checkpoint.load(folder / sequence.STATE_FILE)
     except OSError as error:
-        yield _unreadable(folder / sequence.STATE_FILE, error)
+        yield unreadable(folder / sequence.STATE_FILE, error)
         return
     except Exception as error:  # what is in a damaged file may raise nearly anything
         yield Finding("damaged", folder / sequence.STATE_FILE, f"{error}", again)
@@ -189,8 +151,12 @@ def _in_seed(folder: Path) -> Iterator[Finding]:
     names = _task_names(folder)
     is_finished = len(record.accuracy) == len(names)
     yield Finding("well", folder, f"tasks learned: {len(record.accuracy)} of {len(names) or '?'}")
-    if not is_finished and (missing := _missing_memory(folder, record, names)):
-        yield Finding("damaged", folder, missing, again)
+    kept = [folder / f"memory_{tasks - 1}.msgpack", *folder.glob("*/")]
+    if not is_finished and not any(path.exists() for path in kept):
+        text = f"what the method keeps after its task number {tasks} is gone"
+        yield Finding("damaged", folder, text, again)
+    else:
+        yield from _missing_anchors(folder, record, names, again)
     for path in sorted(folder.glob("*.msgpack")):
         if path.name not in (sequence.STATE_FILE, bookmark.FILE):
             yield from _in_tree(path, record, is_finished, again)
@@ -205,20 +171,31 @@ def _task_names(folder: Path) -> tuple[str, ...]:
     return result.tasks if result else ()
 
 
-def _missing_memory(folder: Path, record: SeedRecord, names: tuple[str, ...]) -> str | None:
-    """What a run needs to go on and does not find."""
-    last = len(record.accuracy) - 1
-    if (folder / f"memory_{last}.msgpack").exists():
-        return None
-    kept = [child for child in sorted(folder.iterdir()) if child.is_dir() and _is_store(child)]
-    if not kept:
-        return f"what the method keeps after its task number {last + 1} is gone"
-    for store in kept if names else ():
-        entries = AnchorStore(store).examine().entries
-        # One whose name cannot be read is told of already.
-        if all(entry.task not in (None, names[last]) for entry in entries):
-            return f"{store.name} has no anchor of {names[last]!r}, the task learned last"
-    return None
+def _missing_anchors(
+    folder: Path, record: SeedRecord, names: tuple[str, ...], again: str
+) -> Iterator[Finding]:
+    """What the method of a seed's run keeps of each task in stores, and is not there."""
+    learned = names[: len(record.accuracy)]
+    for name in _stores(folder):
+        entries = AnchorStore(folder / name).examine().entries
+        if any(entry.task is None for entry in entries):
+            continue  # it may be the one with that name, and is told of already
+        held = [entry.task for entry in entries]
+        if missing := [task for task in learned if task not in held]:
+            # To go on, a run wants the anchor of the task learned last.
+            is_needed = learned[-1] in missing and len(learned) < len(names)
+            use = "which the run needs to go on" if is_needed else "which the run needs no more"
+            text = f"{name} has no anchor of {', '.join(map(repr, missing))}, {use}"
+            yield Finding("damaged", folder, text, f"put a copy back, or {again}")
+
+
+def _stores(folder: Path) -> tuple[str, ...]:
+    """The names of the stores that a seed's folder has, by its method, if that is known."""
+    try:
+        settings = json.loads(files.read(folder.parent / runs.SETTINGS_FILE))
+        return METHODS[settings["method"]["name"]].stores
+    except (ValueError, TypeError, KeyError, OSError):
+        return ()
 
 
 def _told(folder: Path) -> SeedRecord | None:
@@ -241,7 +218,7 @@ def _within_task(path: Path, learned: int) -> Finding:
     try:
         task, epochs, chunks = bookmark.place(path)
     except OSError as error:
-        return _unreadable(path, error)
+        return unreadable(path, error)
     except Exception as error:  # what is in a damaged file may raise nearly anything
         text = f"it is not what was written ({type(error).__name__})"
         advice = (
@@ -263,7 +240,7 @@ def _in_tree(path: Path, record: SeedRecord, is_finished: bool, again: str) -> I
         checkpoint.load_tree(path)
         return
     except OSError as error:
-        yield _unreadable(path, error)
+        yield unreadable(path, error)
         return
     except Exception as error:  # what is in a damaged file may raise nearly anything
         text = f"it is not what was written ({type(error).__name__})"
@@ -275,28 +252,3 @@ def _in_tree(path: Path, record: SeedRecord, is_finished: bool, again: str) -> I
         yield Finding("note", path, f"{text}, and not needed any more", "remove it")
     else:
         yield Finding("damaged", path, text, again)
-
-
-def _leftover(path: Path) -> Finding:
-    """A file or folder that was not whole when its process ended, if it has ended."""
-    writer = files.writer_of(path)
-    if files.is_alive(writer):
-        return Finding("note", path, f"process {writer} is writing it", "let it finish")
-    text = "a process that was killed left it half written"
-    return Finding("note", path, text, "remove it, when no run is using the folder")
-
-
-def _unreadable(path: Path, error: OSError) -> Finding:
-    """The finding for what the machine does not let us read."""
-    return Finding("damaged", path, f"it cannot be read: {error}", UNREADABLE)
-
-
-def as_text(findings: list[Finding]) -> str:
-    """The findings in lines, and what they come to."""
-    lines = []
-    for kind, path, text, advice in findings:
-        lines.append(f"{kind:8} {path}: {text}")
-        if advice:
-            lines.append(f"{'':8} what to do: {advice}")
-    damaged = sum(finding.kind == "damaged" for finding in findings)
-    return "\n".join([*lines, "", f"damaged: {damaged}" if damaged else "all is well"])

@@ -29,6 +29,14 @@ def write_whole(path: Path, content: bytes) -> None:
         raise
 
 
+def make_folder(folder: Path) -> None:
+    """Create a folder, with those above it, so that a power cut leaves them there."""
+    new = [path for path in (folder, *folder.parents) if not path.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in new:
+        _flush(path.parent)
+
+
 class HeldError(RuntimeError):
     """Another process holds a file that this one wants for itself."""
 

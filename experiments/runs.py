@@ -15,7 +15,7 @@ from experiments import devices, results, sequence
 from experiments.bookmark import SECONDS
 from experiments.config import SequenceConfig
 from experiments.data.types import Task
-from experiments.files import held, remove_leftovers, temporary_for
+from experiments.files import held, make_folder, remove_leftovers, temporary_for
 from experiments.methods import METHODS, Method
 from experiments.names import nearest
 from experiments.results import Result, SeedRecord
@@ -208,8 +208,14 @@ def _claim(folder: Path, settings: dict[str, object]) -> None:
     _check_held(folder, settings)
     file = folder / SETTINGS_FILE
     if not file.exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        results.write_json(settings, file)
+        try:
+            make_folder(folder)
+            results.write_json(settings, file)
+        except OSError as error:
+            raise ValueError(
+                f"{folder} cannot be written to: {error}. Mend that, or give another folder with "
+                "--out"
+            ) from error
 
 
 def _check_held(folder: Path, settings: dict[str, object]) -> None:

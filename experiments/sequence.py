@@ -14,6 +14,7 @@ from experiments import bookmark as bookmarks
 from experiments import checkpoint, devices, preemption
 from experiments.account import Measured, bytes_held, evaluate, histograms
 from experiments.bookmark import Bookmark
+from experiments.files import make_folder
 from experiments.learning import Epoch, Report, Start, Trained, train
 from experiments.methods import Stage
 from experiments.results import SeedRecord
@@ -134,7 +135,7 @@ def _restore(setup: Setup, seed: int, folder: Path) -> Restored | None:
 
     Raises ValueError where its files are not all of one moment of the run of `seed`.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     stored = checkpoint.load(folder / STATE_FILE)
     if stored is None:
         return None

@@ -25,9 +25,12 @@ class StoreCondition(NamedTuple):
     Attributes:
       entries: all of them, in the order in which they were saved.
       leftovers: names of what killed writers left; the next writer removes it.
+      others: names of what is neither an entry nor the store's own, such as an entry that was
+        renamed or copied; it is read by nobody.
       writer: who holds the lock, in words, or who held it when it was killed; None for nobody.
     """
 
     entries: tuple[Entry, ...]
     leftovers: tuple[str, ...]
+    others: tuple[str, ...]
     writer: str | None

@@ -30,7 +30,7 @@ from mas_jax.errors import (
     TaskExistsError,
 )
 from mas_jax.importance_codes import Code
-from mas_jax.lock import writer_lock, writer_of
+from mas_jax.lock import LOCK_FILE, writer_lock, writer_of
 from mas_jax.manifest import Manifest
 from mas_jax.types import Params
 
@@ -219,9 +219,15 @@ class AnchorStore:
         with entries.opened(self._directory) as store:
             examined = tuple(store.examined())
         left = tuple(path.name for path in leftovers.found(self._directory))
+        own = {LOCK_FILE, *left, *(entry.folder for entry in examined)}
+        others = tuple(sorted(name for name in self._names() if name not in own))
         is_remote = store_files.is_remote(self._directory)
         writer = None if is_remote else writer_of(pathlib.Path(self._directory))
-        return StoreCondition(examined, left, writer)
+        return StoreCondition(examined, left, others, writer)
+
+    def _names(self) -> Iterator[str]:
+        """The names in the store's directory."""
+        yield from (path.name for path in self._directory.glob("*"))
 
     @contextlib.contextmanager
     def _writing(self) -> Iterator[Entries]:

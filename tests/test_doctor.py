@@ -167,8 +167,12 @@ def test_leftovers_and_locks_are_noted_and_are_no_damage(store, run, capsys):
             ["what the method keeps after its task number 2 is gone", "to learn that seed again"],
         ),
         (
+            lambda mas: AnchorStore(mas / "seed_0/anchors").delete("4/1"),
+            ["anchors has no anchor of '4/1', which the run needs no more", "put a copy back, or"],
+        ),
+        (
             lambda mas: AnchorStore(mas / "seed_0/anchors").delete("2/3"),
-            ["anchors has no anchor of '2/3', the task learned last", "to learn that seed again"],
+            ["no anchor of '2/3', which the run needs to go on", "to learn that seed again"],
         ),
         (
             lambda mas: (mas / "seed_0/within.msgpack").write_bytes(bytes(40)),
@@ -235,6 +239,43 @@ def test_the_advice_for_a_lost_result_is_right(run, monkeypatch):
     config = tiny.Tiny(seeds=1, epochs=1)
     runs.run("tiny", config, "finetune", tiny.tasks(), run, lambda _: None, "python -m …")
     assert json.loads((run / "finetune" / "result.json").read_text()) == whole
+
+
+def test_an_anchor_that_a_finished_run_has_lost_is_missed(run, capsys):
+    config, tasks = tiny.Tiny(seeds=1, epochs=1), tiny.tasks()
+    runs.run("tiny", config, "mas", tasks, run, lambda _: None, "python -m …")
+    assert asked(run, capsys)[0] == 0
+    shutil.rmtree(run / "mas" / "seed_0" / "anchors")
+    status, text = asked(run, capsys)
+    assert status == 1
+    assert "anchors has no anchor of '4/1', '2/3', '0/5', which the run needs no more" in text
+
+
+def test_what_the_store_never_reads_is_told(store, capsys):
+    shutil.copytree(store / "0", store / "0 (copy)")
+    (store / "notes.txt").write_text("mine")
+    status, text = asked(store, capsys)
+    assert status == 0
+    assert f"{store / '0 (copy)'}: a copy of entry 0, which the store never reads" in text
+    assert f"{store / 'notes.txt'}: it is not of this store" in text
+    (store / "1").rename(store / "01")
+    status, text = asked(store, capsys)
+    assert status == 1
+    assert f"{store / '01'}: entry 1 under a name that the store never reads" in text
+    assert "what to do: rename it back to 1, or remove it" in text
+
+
+def test_what_other_programs_write_is_not_called_a_store(tmp_path, store, capsys):
+    (tmp_path / "other" / "3" / "default").mkdir(parents=True)
+    (tmp_path / "other" / "3" / "_CHECKPOINT_METADATA").write_text("{}")
+    (tmp_path / "locked").mkdir()
+    for name in (".lock", "thesis"):
+        (tmp_path / "locked" / name).write_text("")
+    status, text = asked(tmp_path, capsys)
+    assert status == 0
+    assert str(tmp_path / "other") not in text
+    assert str(tmp_path / "locked") not in text
+    assert f"{store}: a store of anchors, whole ones 2" in text
 
 
 def test_a_folder_of_something_else_is_an_error(tmp_path, capsys):

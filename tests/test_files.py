@@ -31,6 +31,24 @@ def test_content_and_then_its_name_are_on_the_disk_before_it_returns(
     assert done == ["flush file", "rename", "flush folder"]
 
 
+def test_folders_are_on_the_disk_with_those_above_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flushed: list[int] = []
+    fsync = os.fsync
+
+    def seen(descriptor: int) -> None:
+        fsync(descriptor)
+        flushed.append(os.fstat(descriptor).st_ino)
+
+    monkeypatch.setattr(os, "fsync", seen)
+    files.make_folder(tmp_path / "runs" / "seed")
+    # A folder's name is in the one above it.
+    assert set(flushed) == {folder.stat().st_ino for folder in (tmp_path, tmp_path / "runs")}
+    files.make_folder(tmp_path / "runs" / "seed")
+    assert len(flushed) == 2
+
+
 def test_an_error_names_the_file_and_not_the_temporary_one(tmp_path: Path) -> None:
     path = tmp_path / "gone" / "state"
     with pytest.raises(FileNotFoundError) as raised:

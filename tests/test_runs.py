@@ -109,6 +109,13 @@ def test_more_seeds_extend_a_run_and_keep_the_old_ones(tmp_path: Path) -> None:
     assert one.seeds[0] == two.seeds[0]  # times included: it was read, not learned again
 
 
+def test_a_folder_that_cannot_be_is_refused_with_what_to_do(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("mine")
+    wanted = r"file/finetune cannot be written to: .*Mend that, or give another folder with --out"
+    with pytest.raises(ValueError, match=wanted):
+        run(tmp_path / "file", tiny.Tiny())
+
+
 def test_other_settings_in_the_same_folder_are_refused_by_name(tmp_path: Path) -> None:
     run(tmp_path, tiny.Tiny(seeds=1))
     with pytest.raises(ValueError, match=r"other settings: epochs is 3 there and 2 here.*--out"):

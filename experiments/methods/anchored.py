@@ -79,6 +79,10 @@ class Anchored(Method):
         metadata |= {"num_samples": int(stage.train.size), "importance_as": self.importance_as}
         store.save(stage.name, anchor, **metadata)
 
+    @property
+    def stores(self) -> tuple[str, ...]:
+        return ("anchors",)
+
     def load_memory(self, params: Any, folder: Path, task: int, name: str) -> Any:
         del task
         return mas_jax.AnchorStore(folder / "anchors").restore(name, like=params)

@@ -113,6 +113,11 @@ class Method:
         checkpoint.save_tree(folder / f"memory_{stage.task}.msgpack", memory)
         (folder / f"memory_{stage.task - 2}.msgpack").unlink(missing_ok=True)
 
+    @property
+    def stores(self) -> tuple[str, ...]:
+        """The folders in which `save_memory` keeps an anchor of every task, if it does."""
+        return ()
+
     def load_memory(self, params: Any, folder: Path, task: int, name: str) -> Any:
         """The memory that `save_memory` kept after a task; `params` as NumPy arrays."""
         del params, name

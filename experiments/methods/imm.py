@@ -59,11 +59,15 @@ class IMM(EWC):
         for kind, anchor in memory.items():
             self.keep(folder / kind, stage, anchor, objective=f"imm_{kind}")
 
+    @property
+    def stores(self) -> tuple[str, ...]:
+        return ("latest", "merged")
+
     def load_memory(self, params: Any, folder: Path, task: int, name: str) -> Any:
         del task
         return {
             kind: mas_jax.AnchorStore(folder / kind).restore(name, like=params)
-            for kind in ("latest", "merged")
+            for kind in self.stores
         }
 
     def importance(self, memory: Any) -> Any:

@@ -1,7 +1,8 @@
 """The long part: every file operation failed and survived, a thousand damages and more, kills.
 
 `python -m tests.faults --out tests/faults/figures.json` takes about half an hour on two cores.
-`--part`, `--operation` and `--number` run one part, or one case of it, again.
+`--part`, `--operation` and `--number` run one part, or one case of it, again. Parts that are run
+apart, one on each core say, come together in one file.
 """
 
 import argparse
@@ -25,18 +26,27 @@ SHOWN = 20
 def main() -> None:
     """Run what was asked for; exit with status 1 where a case failed."""
     options = _options()
-    begun, about, figures = time.perf_counter(), {"seed": options.seed, **made()}, {}
+    about, figures = {"seed": options.seed, **made()}, {}
     only = Only(options.operation, options.number)
     for name, part in _parts(options.seed, only).items():
         if not options.part or name in options.part:
             figures[name] = _figures(name, part, options.seed)
     if options.out is not None:
-        about["seconds"] = round(time.perf_counter() - begun)
-        options.out.write_text(json.dumps({**about, "parts": figures}, indent=1) + "\n")
+        every = {**_tried_before(options.out, about), **figures}
+        about["seconds"] = sum(part["seconds"] for part in every.values())
+        options.out.write_text(json.dumps({**about, "parts": every}, indent=1) + "\n")
     tried = sum(part["tried"] for part in figures.values())
     failed = sum(part["failed"] for part in figures.values())
     print(f"{tried} cases, {failed} failures, seed {options.seed}, commit {about['commit']}")
     sys.exit(bool(failed) or not tried)
+
+
+def _tried_before(file: pathlib.Path, about: dict[str, Any]) -> dict[str, Any]:
+    """The figures of other parts that `file` holds, if they are of the same code and seed."""
+    if not file.exists():
+        return {}
+    held = json.loads(file.read_text())
+    return held["parts"] if about.items() <= held.items() else {}
 
 
 def _options() -> argparse.Namespace:
