@@ -3,12 +3,15 @@
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from experiments import files
 from experiments.findings import Finding, unreadable
 from mas_jax import AnchorStore, MasJaxError
 
 LOCK = ".lock"
+LEFTOVERS = (".deleted", ".orbax-checkpoint-tmp")
+"""In the names of what writers that were killed leave."""
 
 
 def is_store(folder: Path) -> bool:
@@ -16,10 +19,31 @@ def is_store(folder: Path) -> bool:
 
     Another program's Orbax checkpoints are numbered folders too, and other programs have locks.
     """
-    children = [child for child in folder.iterdir() if child.name != LOCK]
-    is_own = any((child / "metadata").exists() or (child / "anchor").exists() for child in children)
-    is_emptied = all(child.name.isdecimal() for child in children)
-    return is_own or ((folder / LOCK).exists() and is_emptied)
+    names = [child.name for child in folder.iterdir() if child.name != LOCK]
+    is_locked = (folder / LOCK).exists()
+    has_no_other = all(
+        name.isdecimal() or any(mark in name for mark in LEFTOVERS) for name in names
+    )
+    return (is_locked and has_no_other) or any(_is_entry(folder / name) for name in names)
+
+
+def _is_entry(path: Path) -> bool:
+    """Whether a folder is an entry of a store, or was one under another name."""
+    is_named_so = path.name.isdecimal() and _has_parts(path)
+    return is_named_so or "sha256" in _saved(path)
+
+
+def _has_parts(path: Path) -> bool:
+    """Whether a folder has what an entry has, or a part of it."""
+    return (path / "metadata").is_dir() or (path / "anchor").is_dir()
+
+
+def _saved(path: Path) -> dict[str, Any]:
+    """The metadata of an entry as they are; empty where there are none to be read."""
+    try:
+        return dict(json.loads(files.read(path / "metadata" / "metadata")))
+    except (ValueError, TypeError, OSError, RecursionError):
+        return {}
 
 
 def in_store(folder: Path) -> Iterator[Finding]:
@@ -33,9 +57,8 @@ def in_store(folder: Path) -> Iterator[Finding]:
             yield unreadable(folder / entry.folder, entry.error)
     names = f": {', '.join(whole)}" if whole else ""
     yield Finding("well", folder, f"a store of anchors, whole ones {len(whole)}{names}")
-    held = {entry.folder for entry in condition.entries}
     for name in condition.others:
-        yield _other(folder / name, held)
+        yield _other(folder / name)
     for name in condition.leftovers:
         text = "a writer that was killed, or is at work, left it half done"
         yield Finding("note", folder / name, text, "nothing: the next save or delete removes it")
@@ -45,22 +68,20 @@ def in_store(folder: Path) -> Iterator[Finding]:
         yield Finding("note", folder, f"the lock was signed by {condition.writer}", advice)
 
 
-def _other(path: Path, held: set[str]) -> Finding:
+def _other(path: Path) -> Finding:
     """What lies in a store's folder and is none of its entries, but may have been one."""
-    number = _entry_number(path)
-    if number is None:
+    saved = _saved(path)
+    if not _has_parts(path):
         return Finding("note", path, "it is not of this store, which never reads it")
-    if number in held:
+    if "sha256" not in saved or not isinstance(saved.get("entry"), int):
+        text = "it looks like an entry that was renamed, and does not tell its number"
+        return Finding("damaged", path, text, "rename it back to the number that it had")
+    number, task = str(saved["entry"]), saved.get("task")
+    if _saved(path.parent / number) == saved:
         text = f"a copy of entry {number}, which the store never reads"
         return Finding("note", path, text, "keep it elsewhere, or remove it")
-    text = f"entry {number} under a name that the store never reads"
-    advice = f"rename it back to {number}, or remove it to give its task up"
+    text = f"the entry of task {task!r}, under a name that the store never reads"
+    advice = f"rename it back to {number}"
+    if (path.parent / number).exists():
+        advice = f"{number} is another entry now: move it into a folder of its own, named {number}"
     return Finding("damaged", path, text, advice)
-
-
-def _entry_number(path: Path) -> str | None:
-    """The number of the entry that `path` was saved as; None if it is no entry that tells."""
-    try:
-        return str(int(json.loads(files.read(path / "metadata" / "metadata"))["entry"]))
-    except (ValueError, TypeError, KeyError, OSError):
-        return None

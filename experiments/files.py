@@ -37,6 +37,14 @@ def make_folder(folder: Path) -> None:
         _flush(path.parent)
 
 
+def give_name(temporary: Path, folder: Path) -> None:
+    """Rename a folder to what it shall be, when all that is in it is on the disk itself."""
+    for path in (*temporary.rglob("*"), temporary):
+        _flush(path)
+    temporary.rename(folder)
+    _flush(folder.parent)
+
+
 class HeldError(RuntimeError):
     """Another process holds a file that this one wants for itself."""
 
@@ -89,9 +97,9 @@ def _write(path: Path, content: bytes) -> None:
         os.fsync(file.fileno())
 
 
-def _flush(folder: Path) -> None:
-    """Wait until the names in `folder` are on the disk, so that a power cut cannot undo them."""
-    descriptor = os.open(folder, os.O_RDONLY)
+def _flush(path: Path) -> None:
+    """Wait until the names in a folder, or what is in a file, are on the disk itself."""
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:

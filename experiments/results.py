@@ -227,7 +227,10 @@ def read(path: Path) -> Result:
         if content.pop("sha256", None) not in (None, _digest(content)):
             raise ValueError("its digest does not fit its content")
         if content.pop("format") != FORMAT:
-            raise ValueError("it was written in another format than this version reads")
+            raise _FormatError(
+                f"{path} was written in another format than this version of mas_jax reads: read it "
+                "with the version that it names"
+            )
         seeds = tuple(seed_record(record) for record in content.pop("seeds"))
         names = ("tasks", "skipped", "num_classes")
         of_tasks: dict[str, Any] = {
@@ -235,11 +238,17 @@ def read(path: Path) -> Result:
         }
         content["measure"] = measures.recorded(content)
         return Result(**content, **of_tasks, seeds=seeds)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except _FormatError:
+        raise
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError(
             f"{path} is not a result of this version: {error}. Put a copy back, or remove it: its "
             "run, given again, writes it from the seeds' folders, as far as they are there"
         ) from error
+
+
+class _FormatError(ValueError):
+    """A result is whole, and of another version."""
 
 
 def _digest(content: dict[str, Any]) -> str:

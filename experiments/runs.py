@@ -15,7 +15,7 @@ from experiments import devices, results, sequence
 from experiments.bookmark import SECONDS
 from experiments.config import SequenceConfig
 from experiments.data.types import Task
-from experiments.files import held, make_folder, remove_leftovers, temporary_for
+from experiments.files import give_name, held, make_folder, remove_leftovers, temporary_for
 from experiments.methods import METHODS, Method
 from experiments.names import nearest
 from experiments.results import Result, SeedRecord
@@ -155,7 +155,7 @@ def _copy_once(source: Path, target: Path) -> None:
         if not target.exists():
             temporary = temporary_for(target)
             shutil.copytree(source, temporary)
-            temporary.rename(target)
+            give_name(temporary, target)
 
     devices.from_first(copy)
 
@@ -230,7 +230,7 @@ def _check_held(folder: Path, settings: dict[str, object]) -> None:
         return
     try:
         held = dict(json.loads(file.read_text(encoding="utf-8")))
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, RecursionError) as error:
         raise ValueError(
             f"{file} is damaged ({error}). Put it back, give another folder with --out, or remove "
             f"{folder}"

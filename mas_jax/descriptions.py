@@ -29,7 +29,8 @@ def check_description(objective: Any, num_samples: Any, extra: Any) -> None:
     is_whole = isinstance(num_samples, Integral) and not isinstance(num_samples, bool)
     if not is_whole or not 0 <= int(num_samples) < 2**63:
         bits = int(num_samples).bit_length() if is_whole else 0
-        got = f"one of {bits} bits" if bits > 63 else f"{num_samples!r:.250}"
+        sign = "a negative one" if is_whole and int(num_samples) < 0 else "one"
+        got = f"{sign} of {bits} bits" if bits > 63 else f"{num_samples!r:.250}"
         raise ValueError(f"num_samples must be an int from 0 to 2⁶³ - 1, got {got}")
     if extra is None:
         return

@@ -86,7 +86,13 @@ def check_anchor(anchor: Anchor, code: Code = "exact") -> None:
         raise ValueError("the anchor covers no parameter: there is nothing to save")
     _check_addressable(anchor)
     for path, leaf in trees.leaves_by_path(anchor.params).items():
-        if not jnp.issubdtype(dtype_of(leaf), jnp.floating):
+        dtype = np.dtype(dtype_of(leaf))
+        if not dtype.isnative or dtype.itemsize > 8:
+            raise TypeError(
+                f"anchor.params{trees.path_name(path)} is {dtype}, which JAX does not have; save "
+                "it as float64, in this machine's order of bytes"
+            )
+        if not jnp.issubdtype(dtype, jnp.floating):
             raise TypeError(
                 f"anchor.params{trees.path_name(path)} is {dtype_of(leaf)}, wanted floating point; "
                 "other parameters are optax.MaskedNode() in an anchor"

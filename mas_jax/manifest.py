@@ -167,16 +167,16 @@ def _check_content(manifest: dict[str, Any]) -> None:
     """Raise ValueError, TypeError, KeyError or AttributeError where `describe` made none such."""
     if missing := Manifest.__required_keys__ - manifest.keys():
         raise ValueError(f"it lacks {', '.join(sorted(missing))}")
-    types = {"saved_at": str, "versions": dict, "leaves": list, "masked": list, "extra": dict}
+    types = {
+        "objective": str, "num_samples": int, "saved_at": str, "versions": dict, "leaves": list,
+        "masked": list, "extra": dict,
+    }  # fmt: skip
     for key, type_ in types.items():
         if not isinstance(manifest[key], type_):
             raise TypeError(f"{key} is {manifest[key]!r:.250}")
     if manifest["format_version"] not in range(1, FORMAT_VERSION + 1):
         raise ValueError(f"its format is {manifest['format_version']!r}")
     descriptions.check_task_name(manifest["task"])
-    descriptions.check_description(
-        manifest["objective"], manifest["num_samples"], manifest["extra"]
-    )
     if not isinstance(manifest.get("entry", 0), int):
         raise TypeError(f"its entry is {manifest['entry']!r}")
     if not all(isinstance(path, str) for path in manifest["masked"]):

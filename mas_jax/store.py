@@ -203,7 +203,8 @@ class AnchorStore:
     def delete(self, task: str) -> None:
         """Remove the entry of `task`.
 
-        Raises: TaskNotFoundError; StoreLockedError and StoreNotWritableError as `save` does.
+        Raises: TaskNotFoundError, CheckpointCorruptError and StoreFormatError as `restore` does;
+          StoreLockedError and StoreNotWritableError as `save` does.
         """
         with store_files.for_writing(self._directory), entries.opened(self._directory) as store:
             store.find(task)
@@ -216,18 +217,20 @@ class AnchorStore:
         Raises:
           NotADirectoryError: the store's path is a file, or lies below one.
         """
+        # Twice, since another process may be writing: what comes or goes meanwhile is left out.
+        before = self._names()
         with entries.opened(self._directory) as store:
             examined = tuple(store.examined())
         left = tuple(path.name for path in leftovers.found(self._directory))
         own = {LOCK_FILE, *left, *(entry.folder for entry in examined)}
-        others = tuple(sorted(name for name in self._names() if name not in own))
+        others = tuple(sorted((before & self._names()) - own))
         is_remote = store_files.is_remote(self._directory)
         writer = None if is_remote else writer_of(pathlib.Path(self._directory))
         return StoreCondition(examined, left, others, writer)
 
-    def _names(self) -> Iterator[str]:
+    def _names(self) -> set[str]:
         """The names in the store's directory."""
-        yield from (path.name for path in self._directory.glob("*"))
+        return {path.name for path in self._directory.glob("*")}
 
     @contextlib.contextmanager
     def _writing(self) -> Iterator[Entries]:
@@ -239,11 +242,13 @@ class AnchorStore:
             else:
                 stack.enter_context(writer_lock(pathlib.Path(self._directory)))
             leftovers.remove(self._directory)
-            stack.push(self._tidy)
+            stack.callback(self._tidy)
             yield stack.enter_context(entries.opened(self._directory, alone=True))
 
-    def _tidy(self, _kind: Any, error: BaseException | None, _traceback: Any) -> None:
-        """Remove what this writer leaves, as far as it goes where `error` is on its way out."""
-        # The disk may fail here again: the user wants to hear of the first error.
-        with contextlib.suppress(OSError) if error else contextlib.nullcontext():
+    def _tidy(self) -> None:
+        """Remove what this writer leaves, as far as it goes: the next writer removes the rest.
+
+        An error here would say of what was saved or deleted that it was not.
+        """
+        with contextlib.suppress(OSError):
             leftovers.remove(self._directory)

@@ -4,6 +4,7 @@ import contextlib
 import itertools
 import os
 import pathlib
+import re
 import shutil
 from collections.abc import Iterator
 
@@ -18,8 +19,9 @@ def is_remote(directory: str | os.PathLike[str]) -> bool:
 def named(directory: str | os.PathLike[str]) -> str | pathlib.Path:
     """`directory` as it stays when the working directory changes; a URL as it is."""
     name = os.fspath(directory)
-    # An empty one comes of a variable that is not set, and would be the working directory.
-    if not name or name.startswith("file:"):
+    # An empty one comes of a variable that is not set, and would be the working directory. A URL
+    # that went through a pathlib.Path has lost a stroke.
+    if not isinstance(name, str) or not name or re.match(r"file:|[a-z][a-z0-9+.-]+:/(?!/)", name):
         raise ValueError(
             "directory must be a local path, such as runs/anchors, or the URL of an object "
             f"storage, such as gs://bucket/anchors, got {name!r}"
@@ -37,8 +39,8 @@ def for_writing(directory: os.PathLike[str]) -> Iterator[None]:
         raise
     except OSError as error:
         raise StoreNotWritableError(
-            f"the store {os.fspath(directory)} was not written to as asked: {error}. What was "
-            "saved before is unharmed. Mend what failed, and try again"
+            f"the store {os.fspath(directory)} was not written to as asked: {error}. Mend what "
+            "failed, see what tasks() lists, and try again"
         ) from error
 
 
@@ -90,17 +92,17 @@ def make(directory: pathlib.Path) -> None:
     new = [path for path in (directory, *directory.parents) if not path.exists()]
     directory.mkdir(parents=True, exist_ok=True)
     for path in new:
-        _flush_one(path.parent)
+        flush_names(path.parent)
 
 
 def flush(folder: pathlib.Path) -> None:
     """Wait until a folder with all that is in it is on the disk itself, and its name is."""
     for path in (*folder.rglob("*"), folder, folder.parent):
-        _flush_one(path)
+        flush_names(path)
 
 
-def _flush_one(path: pathlib.Path) -> None:
-    """Wait until a file, or the names in a folder, are on the disk itself."""
+def flush_names(path: pathlib.Path) -> None:
+    """Wait until the names in a folder, or what is in a file, are on the disk itself."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import pytest
 
 from experiments import bookmark, cli, doctor, registry, runs
-from mas_jax import Anchor, AnchorStore
+from mas_jax import Anchor, AnchorStore, leftovers
 from tests import tiny
 
 # When an array cannot be read, Orbax closes its event loop while TensorStore is still reading
@@ -196,7 +196,10 @@ def test_leftovers_and_locks_are_noted_and_are_no_damage(store, run, capsys):
         ),
         (lambda mas: (mas / "settings.json").unlink(), ["it is gone", 'the entry "config"']),
         (lambda mas: (mas / "settings.json").write_text("{"), ["it is no JSON", "put a copy back"]),
-        (lambda mas: (mas / "result.json").write_text("{}"), ["is not a result", "remove it and"]),
+        (
+            lambda mas: (mas / "result.json").write_text("{}"),
+            ["is not a result", "Put a copy back, or remove it: its run"],
+        ),
     ],
 )
 def test_each_damage_to_a_run_is_named_with_what_to_do(run, capsys, harm, messages):
@@ -261,8 +264,52 @@ def test_what_the_store_never_reads_is_told(store, capsys):
     (store / "1").rename(store / "01")
     status, text = asked(store, capsys)
     assert status == 1
-    assert f"{store / '01'}: entry 1 under a name that the store never reads" in text
-    assert "what to do: rename it back to 1, or remove it" in text
+    assert f"{store / '01'}: the entry of task 'scenes', under a name that the store" in text
+    assert "what to do: rename it back to 1\n" in text
+    # Its number is given to the next one: it is no copy of that.
+    made, params = AnchorStore(store), {"w": jnp.ones(3)}
+    made.save("flowers", Anchor(params, params), objective="x", num_samples=1)
+    status, text = asked(store, capsys)
+    assert status == 1
+    assert "1 is another entry now: move it into a folder of its own, named 1" in text
+    (store / "01" / "metadata" / "metadata").write_text("{}")
+    status, text = asked(store, capsys)
+    assert status == 1
+    assert "it looks like an entry that was renamed, and does not tell its number" in text
+
+
+def test_a_store_is_known_by_its_entries_alone(tmp_path, capsys):
+    folder, params = tmp_path / "runs", {"w": jnp.ones(3)}
+    anchor = Anchor(params, params)
+    AnchorStore(folder / "anchor").save("birds", anchor, objective="x", num_samples=1)
+    (folder / "data" / "metadata").mkdir(parents=True)
+    (folder / "anchor" / "0" / "metadata" / "metadata").write_text("{}")
+    status, text = asked(tmp_path, capsys)
+    assert status == 1
+    assert f"damaged  {folder / 'anchor' / '0'}" in text
+    # A first save that was killed, and a last deletion.
+    for name in ("0.orbax-checkpoint-tmp", ".deleted/0/metadata"):
+        killed = tmp_path / name.partition("/")[0].strip(".")
+        (killed / name).mkdir(parents=True)
+        (killed / ".lock").write_text("")
+        status, text = asked(killed, capsys)
+        assert status == 0
+        assert "a store of anchors, whole ones 0" in text
+        assert "the next save or delete removes it" in text
+
+
+def test_an_entry_that_comes_while_it_looks_is_not_called_a_stranger(store, monkeypatch):
+    made, params, left = AnchorStore(store), {"w": jnp.ones(3)}, [1]
+    found = leftovers.found
+
+    def coming(directory):
+        if left:
+            left.pop()
+            made.save("flowers", Anchor(params, params), objective="x", num_samples=1)
+        return found(directory)
+
+    monkeypatch.setattr(leftovers, "found", coming)
+    assert AnchorStore(store).examine().others == ()
 
 
 def test_what_other_programs_write_is_not_called_a_store(tmp_path, store, capsys):

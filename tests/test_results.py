@@ -107,6 +107,13 @@ def test_a_bit_that_makes_another_result_is_seen_and_an_older_result_has_no_dige
     assert as_json(results.read(path)) == as_json(result)
 
 
+def test_a_result_of_another_version_is_not_to_be_thrown_away(tmp_path: Path) -> None:
+    (tmp_path / "result.json").write_text('{"format": 99}')
+    with pytest.raises(ValueError, match=r"result.json was written in another format") as caught:
+        results.read(tmp_path / "result.json")
+    assert "remove" not in str(caught.value)
+
+
 @pytest.mark.parametrize(
     "content",
     [
@@ -115,7 +122,6 @@ def test_a_bit_that_makes_another_result_is_seen_and_an_older_result_has_no_dige
         "[]",
         "{}",
         "3",
-        '{"format": 0}',
         '{"format": 1}',
         '{"format": 1, "seeds": [3]}',
         '{"format": 1, "seeds": [{"sneed": 3}]}',

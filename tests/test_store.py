@@ -355,3 +355,25 @@ def test_a_failure_of_the_machine_is_not_called_corruption(tmp_path, monkeypatch
     monkeypatch.setattr(ocp.CheckpointManager, "restore", fail)
     with pytest.raises(type(error)):
         store.restore("a", like=_anchor().params)
+
+
+@pytest.mark.parametrize(
+    "directory", ["", "file:///tmp/x", pathlib.Path("gs://bucket/x"), b"x"], ids=repr
+)
+def test_a_directory_that_is_no_place_is_refused(directory):
+    with pytest.raises(ValueError, match="directory must be a local path"):
+        AnchorStore(directory)
+
+
+@pytest.mark.parametrize("dtype", [">f4", np.longdouble])
+def test_parameters_that_jax_does_not_have_are_refused(store, dtype):
+    anchor = Anchor({"w": np.ones(3, dtype)}, {"w": np.ones(3, np.float32)})
+    with pytest.raises(TypeError, match=r"anchor.params\['w'\] is .*, which JAX does not have"):
+        store.save("a", anchor, objective="x", num_samples=1)
+    assert store.tasks() == []
+
+
+def test_what_is_no_anchor_is_refused(store):
+    trees: Any = ({"w": jnp.ones(3)}, {"w": jnp.ones(3)})
+    with pytest.raises(TypeError, match=r"anchor must be a mas_jax.Anchor.*got builtins.tuple"):
+        store.save("a", trees, objective="x", num_samples=1)

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import orbax.checkpoint as ocp
 import pytest
 
-from mas_jax import store_files
+from mas_jax import leftovers, store_files
 from mas_jax.anchor import Anchor
 from mas_jax.errors import StoreNotWritableError
 from mas_jax.store import AnchorStore
@@ -97,12 +97,42 @@ def test_an_error_of_the_machine_says_where_and_what_to_do(tmp_path, monkeypatch
     store = AnchorStore(tmp_path)
     _save(store, "birds")
 
-    def failing(_):
+    def failing(*_):
         raise OSError(errno.EIO, os.strerror(errno.EIO))
 
     monkeypatch.setattr("mas_jax.leftovers.remove", failing)
-    wanted = rf"{tmp_path} was not written to as asked: .*Input/output.*Mend what failed, and try"
+    wanted = rf"{tmp_path} was not written to as asked: .*Input/output.*Mend what failed, see what"
     with pytest.raises(StoreNotWritableError, match=wanted):
         store.delete("birds") if action == "delete" else _save(store, "cars")
     monkeypatch.undo()
     assert store.tasks() == ["birds"]
+
+
+@pytest.mark.parametrize("action", ["save", "delete"])
+def test_leftovers_that_cannot_be_removed_afterwards_are_no_error(tmp_path, monkeypatch, action):
+    store, remove, calls = AnchorStore(tmp_path), leftovers.remove, []
+    _save(store, "birds")
+
+    def failing_at_the_end(directory):
+        calls.append(directory)
+        if len(calls) == 2:
+            raise OSError(errno.ENOTEMPTY, os.strerror(errno.ENOTEMPTY))
+        remove(directory)
+
+    monkeypatch.setattr(leftovers, "remove", failing_at_the_end)
+    store.delete("birds") if action == "delete" else _save(store, "cars")
+    assert len(calls) == 2
+    assert store.tasks() == ([] if action == "delete" else ["birds", "cars"])
+
+
+def test_a_deletion_is_on_the_disk_when_it_returns(tmp_path, monkeypatch):
+    store, flushed, fsync = AnchorStore(tmp_path), [], os.fsync
+    _save(store, "birds")
+
+    def noting(descriptor):
+        fsync(descriptor)
+        flushed.append((os.fstat(descriptor).st_ino, (tmp_path / "0").exists()))
+
+    monkeypatch.setattr(os, "fsync", noting)
+    store.delete("birds")
+    assert (_inode(tmp_path), False) in flushed

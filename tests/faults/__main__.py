@@ -2,7 +2,7 @@
 
 `python -m tests.faults --out tests/faults/figures.json` takes about half an hour on two cores.
 `--part`, `--operation` and `--number` run one part, or one case of it, again. Parts that are run
-apart, one on each core say, come together in one file.
+apart, one on each core say, come together in one file; each says of which commit it is.
 """
 
 import argparse
@@ -30,7 +30,7 @@ def main() -> None:
     only = Only(options.operation, options.number)
     for name, part in _parts(options.seed, only).items():
         if not options.part or name in options.part:
-            figures[name] = _figures(name, part, options.seed)
+            figures[name] = {"commit": about["commit"], **_figures(name, part, options.seed)}
     if options.out is not None:
         every = {**_tried_before(options.out, about), **figures}
         about["seconds"] = sum(part["seconds"] for part in every.values())
@@ -42,11 +42,11 @@ def main() -> None:
 
 
 def _tried_before(file: pathlib.Path, about: dict[str, Any]) -> dict[str, Any]:
-    """The figures of other parts that `file` holds, if they are of the same code and seed."""
+    """The figures of other parts that `file` holds, if they are of the same seed."""
     if not file.exists():
         return {}
     held = json.loads(file.read_text())
-    return held["parts"] if about.items() <= held.items() else {}
+    return held["parts"] if held["seed"] == about["seed"] else {}
 
 
 def _options() -> argparse.Namespace:
