@@ -31,11 +31,11 @@ FACTS = make_result(
 
 @pytest.fixture
 def old(tmp_path: Path) -> Path:
-    """A record of facts from before results said what they measure."""
+    """A record of facts from before results said what they measure, and had a digest."""
     path = tmp_path / results.FILE_NAME
     results.write(FACTS, path)
     content = json.loads(path.read_text(encoding="utf-8"))
-    del content["measure"]
+    del content["measure"], content["sha256"]
     path.write_text(json.dumps(content), encoding="utf-8")
     return path
 
