@@ -10,7 +10,7 @@ from experiments import bookmark, checkpoint, files, results, runs, sequence
 from experiments.findings import Finding, unreadable
 from experiments.methods import METHODS
 from experiments.results import Result, SeedRecord
-from mas_jax import AnchorStore
+from mas_jax import AnchorStore, MasJaxError
 
 
 def result_in(folder: Path) -> Result | None:
@@ -30,7 +30,9 @@ def in_seed(folder: Path) -> Iterator[Finding]:
     except Exception as error:  # what is in a damaged file may raise nearly anything
         yield Finding("damaged", folder / sequence.STATE_FILE, f"{error}", again)
         return
-    told = _told(folder)
+    result = _readable_result(folder.parent)
+    seeds = result.seeds if result else ()
+    told = next((seed for seed in seeds if folder.name == f"seed_{seed.seed}"), None)
     tasks = len(stored.record.accuracy) if stored else 0
     if (folder / bookmark.FILE).exists():
         yield _within_task(folder / bookmark.FILE, tasks)
@@ -49,7 +51,7 @@ def in_seed(folder: Path) -> Iterator[Finding]:
         text = f"the numbers of seed {record.seed} are not those of its state"
         advice = f"remove {results.FILE_NAME} and give the run's command again, which writes it"
         yield Finding("damaged", folder.parent / results.FILE_NAME, text, advice)
-    names = _task_names(folder)
+    names = result.tasks if result else ()
     is_finished = len(record.accuracy) == len(names)
     yield Finding("well", folder, f"tasks learned: {len(record.accuracy)} of {len(names) or '?'}")
     yield from _in_memory(folder, stored, names, again)
@@ -58,13 +60,12 @@ def in_seed(folder: Path) -> Iterator[Finding]:
             yield from _in_tree(path, record, is_finished, again)
 
 
-def _task_names(folder: Path) -> tuple[str, ...]:
-    """The tasks of the run that a seed's folder belongs to; none where it is not known."""
+def _readable_result(folder: Path) -> Result | None:
+    """The result of the run in `folder`; None where there is none, or it is damaged."""
     try:
-        result = result_in(folder.parent)
+        return result_in(folder)
     except (ValueError, OSError):
-        return ()
-    return result.tasks if result else ()
+        return None
 
 
 def _in_memory(
@@ -105,14 +106,14 @@ def _missing_anchors(
 ) -> Iterator[Finding]:
     """The tasks learned whose anchor is not in one of a seed's stores."""
     try:
-        entries = AnchorStore(folder / store).examine().entries
+        held = AnchorStore(folder / store).tasks()
+    except MasJaxError:
+        return  # one whose name cannot be read may be the one, and is told of with the store
     except OSError as error:
         yield unreadable(folder / store, error)
         return
-    held = [entry.task for entry in entries]
     missing = [task for task in learned if task not in held]
-    # One whose name cannot be read may be the one, and is told of already.
-    if not missing or None in held:
+    if not missing:
         return
     # To go on, a run wants the anchor of the task learned last.
     is_needed = goes_on and learned[-1] in missing
@@ -129,16 +130,6 @@ def _stores(folder: Path) -> tuple[str, ...] | None:
         return METHODS[settings["method"]["name"]].stores
     except (ValueError, TypeError, KeyError, OSError, RecursionError):
         return None
-
-
-def _told(folder: Path) -> SeedRecord | None:
-    """What the run's result says of the seed of `folder`, if anything can be read there."""
-    try:
-        result = result_in(folder.parent)
-    except (ValueError, OSError):
-        return None
-    of_seed = {f"seed_{record.seed}": record for record in result.seeds} if result else {}
-    return of_seed.get(folder.name)
 
 
 def _plain(record: SeedRecord) -> str:

@@ -167,7 +167,7 @@ class Entries:
         """Remove one entry, for good when this returns."""
         self._manager.delete(step)
         if not store_files.is_remote(self._directory):
-            store_files.flush_names(pathlib.Path(self._directory))
+            store_files.flush_one(pathlib.Path(self._directory))
 
     def _steps(self, newest_first: bool = False) -> Iterable[int]:
         """The folders' numbers."""

@@ -92,16 +92,16 @@ def make(directory: pathlib.Path) -> None:
     new = [path for path in (directory, *directory.parents) if not path.exists()]
     directory.mkdir(parents=True, exist_ok=True)
     for path in new:
-        flush_names(path.parent)
+        flush_one(path.parent)
 
 
 def flush(folder: pathlib.Path) -> None:
     """Wait until a folder with all that is in it is on the disk itself, and its name is."""
     for path in (*folder.rglob("*"), folder, folder.parent):
-        flush_names(path)
+        flush_one(path)
 
 
-def flush_names(path: pathlib.Path) -> None:
+def flush_one(path: pathlib.Path) -> None:
     """Wait until the names in a folder, or what is in a file, are on the disk itself."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
